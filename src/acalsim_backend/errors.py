@@ -1,0 +1,73 @@
+"""The one error tree. Every message says what was got, what was expected and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AcalsimError(Exception):
+    """Base of every error this package raises on purpose; ``exit_code`` is what the CLI returns for it."""
+
+    exit_code = 3
+
+
+class UsageError(AcalsimError):
+    """A command line or an API argument that cannot be understood."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that is not in its list; the message gives the nearest ones."""
+
+    def __init__(self, kind: str, got: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        nearest = difflib.get_close_matches(got, names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
+        super().__init__(f"unknown {kind} {got!r}: {hint}known: {', '.join(names)}")
+        self.nearest = nearest
+
+
+class InputError(AcalsimError):
+    """A model, file or value that was read but cannot be used."""
+
+
+class HardwareError(InputError):
+    """A hardware description that does not parse or does not make sense; names file, line and key."""
+
+
+class UnsupportedError(InputError):
+    """Operators, data types or shapes that no processor of the machine can run; lists all of them."""
+
+
+class ProgramError(AcalsimError):
+    """A Program that breaks a rule of the ABI; found by the verifier."""
+
+
+class CapacityError(InputError):
+    """Something larger than the memory that the hardware file gives it."""
+
+
+class MissingToolError(AcalsimError):
+    """Something that has to be installed first; the message carries the line that does it."""
+
+    exit_code = 4
+
+
+class MachineError(AcalsimError):
+    """The simulated machine could not finish a Program."""
+
+    exit_code = 5
+
+
+class GuestTrapError(MachineError):
+    """The guest CPU trapped or touched unmapped memory; names cause, C function and line."""
+
+
+class WatchdogError(MachineError):
+    """The guest retired more instructions than the watchdog allows."""
+
+
+class DeviceError(MachineError):
+    """The accelerator or a CPU kernel refused a command; names the IR operation and the Python line."""

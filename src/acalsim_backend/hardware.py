@@ -1,0 +1,321 @@
+"""The hardware file: what the machine is, in frozen dataclasses read from TOML.
+
+A file states ``schema = 1``, a ``name`` and only what differs from its ``base`` (a preset or a path relative to it).
+Every field carries its unit and meaning, which ``acalsim hw show`` prints as comments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import tomllib
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from acalsim_backend.errors import HardwareError, UnknownNameError
+
+SCHEMA = 1
+PRESET_FOLDER = Path(__file__).parent / "hardware"
+COMMAND_KINDS = ("gemm", "conv2d", "vector", "reduce", "softmax", "norm", "pool2d", "copy", "fill")
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "sigmoid", "tanh")
+
+
+def _f(default: Any, unit: str, doc: str, low: float | None = None, high: float | None = None) -> Any:
+    """A field with its unit, meaning and inclusive bounds."""
+    return field(default=default, metadata={"unit": unit, "doc": doc, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class CpuConfig:
+    """The RISC-V host core."""
+
+    frequency_mhz: int = _f(1000, "MHz", "clock of the RISC-V core", 1, 100_000)
+    cycles_per_instruction: float = _f(1.0, "cycles", "average per retired instruction", 0.01, 1000)
+
+
+@dataclass(frozen=True)
+class AcceleratorConfig:
+    """Command processor and what the accelerator can execute."""
+
+    frequency_mhz: int = _f(1000, "MHz", "clock of the device; every reported cycle is one of these", 1, 100_000)
+    ops: tuple[str, ...] = _f(COMMAND_KINDS, "names", "commands the accelerator executes; the rest runs on the CPU")
+    activations: tuple[str, ...] = _f(ACTIVATIONS, "names", "activations fused into gemm and conv2d")
+    cores: int = _f(1, "count", "cores, each with its arrays, vector unit and scratchpad", 1, 1)
+    launch_cycles: int = _f(100, "cycles", "fetch and decode of one command", 0, 1_000_000)
+    mmio_latency_cycles: int = _f(20, "cycles", "device time of one register access without CPU_TIME", 0, 1_000_000)
+
+
+@dataclass(frozen=True)
+class ArrayConfig:
+    """Systolic arrays of one core."""
+
+    count: int = _f(1, "count", "arrays per core", 1, 64)
+    rows: int = _f(16, "PEs", "rows of one array", 1, 4096)
+    cols: int = _f(16, "PEs", "columns of one array", 1, 4096)
+    dataflow: Literal["ws", "os", "is"] = _f("ws", "name", "weight-, output- or input-stationary")
+    overlap: Literal["none", "double_buffered"] = _f(
+        "double_buffered", "name", "whether the next tile's operands are loaded behind compute"
+    )
+
+
+@dataclass(frozen=True)
+class VectorConfig:
+    """Vector unit of one core."""
+
+    lanes: int = _f(16, "lanes", "elements that start per cycle", 1, 65536)
+    latency_cycles: int = _f(8, "cycles", "pipeline depth", 0, 10_000)
+    transcendental_cycles: int = _f(4, "cycles", "issue interval of exp, tanh, erf, division and the like", 1, 1000)
+
+
+@dataclass(frozen=True)
+class ScratchpadConfig:
+    """On-chip memory of one core."""
+
+    size_kib: int = _f(256, "KiB", "operand tiles", 1, 1 << 20)
+    accumulator_kib: int = _f(64, "KiB", "partial sums", 1, 1 << 20)
+    banks: int = _f(4, "count", "banks", 1, 1024)
+
+
+@dataclass(frozen=True)
+class DmaConfig:
+    """DMA engines of one core."""
+
+    channels: int = _f(2, "count", "transfers that run at the same time", 1, 64)
+    outstanding: int = _f(16, "bursts", "bursts in flight per channel", 1, 4096)
+    burst_bytes: int = _f(64, "bytes", "smallest transfer", 8, 4096)
+
+
+@dataclass(frozen=True)
+class DramConfig:
+    """Main memory, shared by the RISC-V core and the accelerator."""
+
+    size_mib: int = _f(1024, "MiB", "guest RAM", 65, 1 << 20)
+    latency_ns: float = _f(60.0, "ns", "from request to first data", 0, 100_000)
+    bandwidth_gbytes_per_s: float = _f(25.6, "10^9 bytes/s", "peak", 0.001, 1_000_000)
+
+
+@dataclass(frozen=True)
+class HardwareConfig:
+    """A complete machine description. ``name`` and ``base`` are text; ``devices`` counts identical accelerators."""
+
+    name: str = _f("edge", "name", "shown in reports")
+    devices: int = _f(1, "count", "identical accelerators", 1, 1)
+    cpu: CpuConfig = field(default_factory=CpuConfig)
+    accelerator: AcceleratorConfig = field(default_factory=AcceleratorConfig)
+    array: ArrayConfig = field(default_factory=ArrayConfig)
+    vector: VectorConfig = field(default_factory=VectorConfig)
+    scratchpad: ScratchpadConfig = field(default_factory=ScratchpadConfig)
+    dma: DmaConfig = field(default_factory=DmaConfig)
+    dram: DramConfig = field(default_factory=DramConfig)
+
+    @classmethod
+    def load(cls, source: str | Path | HardwareConfig, overrides: Mapping[str, str] | None = None) -> HardwareConfig:
+        """Read a preset by name or a file by path and apply ``{"array.rows": "32"}``-style overrides.
+
+        Raises:
+            UnknownNameError: neither a preset nor a file; the nearest presets are named.
+            HardwareError: the file does not parse or a value is wrong; names file, line and key.
+        """
+        config = source if isinstance(source, HardwareConfig) else _build(_read(source, ()))
+        return config.override(overrides) if overrides else config
+
+    def override(self, overrides: Mapping[str, str]) -> HardwareConfig:
+        """A copy with dotted keys replaced; values are TOML, bare words count as strings."""
+        values: dict[str, dict[str, _Entry]] = {}
+        for key, text in overrides.items():
+            section, _, name = key.rpartition(".")
+            values.setdefault(section, {})[name] = _Entry(_parse_value(text), f"--set {key}={text}")
+        return _build(values, self)
+
+    def to_toml(self) -> str:
+        """The whole description as a valid hardware file with units and meanings as comments."""
+        lines = [f"schema = {SCHEMA}"]
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if not dataclasses.is_dataclass(value):
+                lines.append(_toml_line(f, value))
+        for f in dataclasses.fields(self):
+            section = getattr(self, f.name)
+            if dataclasses.is_dataclass(section):
+                lines += ["", f"[{f.name}]"]
+                lines += [_toml_line(g, getattr(section, g.name)) for g in dataclasses.fields(section)]
+        return "\n".join(lines) + "\n"
+
+    def cpu_to_device_cycles(self, instructions: int) -> int:
+        """Retired instructions as accelerator cycles: exact ratio, rounded up."""
+        cpi = Fraction(str(self.cpu.cycles_per_instruction))
+        cycles = instructions * cpi * self.accelerator.frequency_mhz / self.cpu.frequency_mhz
+        return -(-cycles.numerator // cycles.denominator)
+
+
+def presets() -> dict[str, Path]:
+    """Names and files of the hardware descriptions that come with the package."""
+    return {path.stem: path for path in sorted(PRESET_FOLDER.glob("*.toml"))}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    value: Any
+    place: str  # "FILE:LINE" or the command-line option
+
+
+def _read(source: str | Path, seen: tuple[Path, ...]) -> dict[str, dict[str, _Entry]]:
+    """Sections of a file over those of its base; the top level is section ``""``."""
+    path = _find(source)
+    if path in seen:
+        chain = " -> ".join(str(p) for p in (*seen, path))
+        raise HardwareError(f"{path}: base leads back to itself ({chain}); remove one of the base lines")
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise HardwareError(f"{path}: not valid TOML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise HardwareError(f"{path}: cannot be read: {error}") from None
+    lines = _line_numbers(text)
+
+    def entry(section: str, key: str, value: Any) -> _Entry:
+        return _Entry(value, f"{path}:{lines.get((section, key), 1)}")
+
+    if document.get("schema") != SCHEMA:
+        place = entry("", "schema", None).place
+        raise HardwareError(f"{place}: schema is {document.get('schema')!r}, expected schema = {SCHEMA}")
+    merged: dict[str, dict[str, _Entry]] = {}
+    if "base" in document:
+        base = document["base"]
+        if not isinstance(base, str):
+            raise HardwareError(f"{entry('', 'base', None).place}: base is {base!r}, expected a preset or a path")
+        try:
+            merged = _read(base if base in presets() else path.parent / base, (*seen, path))
+        except UnknownNameError as error:
+            raise HardwareError(f"{entry('', 'base', None).place}: base: {error}") from None
+    for key, value in document.items():
+        if key in ("schema", "base"):
+            continue
+        if isinstance(value, dict):
+            section = merged.setdefault(key, {})
+            section.update({k: entry(key, k, v) for k, v in value.items()})
+            if not value:
+                section.setdefault("", entry("", key, None))
+        else:
+            merged.setdefault("", {})[key] = entry("", key, value)
+    if seen == () and "name" not in document:
+        merged.setdefault("", {})["name"] = _Entry(path.stem, str(path))
+    return merged
+
+
+def _find(source: str | Path) -> Path:
+    known = presets()
+    if str(source) in known:
+        return known[str(source)]
+    path = Path(source)
+    if path.suffix == ".toml" or path.is_file():
+        if not path.is_file():
+            raise HardwareError(f"{path}: no such hardware file; presets are {', '.join(known)}")
+        return path.resolve()
+    raise UnknownNameError("hardware", str(source), known)
+
+
+def _line_numbers(text: str) -> dict[tuple[str, str], int]:
+    """Line of every key, by section; TOML parsers do not keep it."""
+    lines: dict[tuple[str, str], int] = {}
+    section = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[([\w.-]+)\]", line):
+            section = header[1]
+            lines.setdefault(("", section), number)
+        elif key := re.match(r"\s*([\w.-]+)\s*=", line):
+            name = key[1]
+            inside, _, last = name.rpartition(".")
+            lines.setdefault((inside or section, last), number)
+    return lines
+
+
+def _build(values: Mapping[str, Mapping[str, _Entry]], start: HardwareConfig | None = None) -> HardwareConfig:
+    start = start or HardwareConfig()
+    sections = {f.name: getattr(start, f.name) for f in dataclasses.fields(start)}
+    changes: dict[str, Any] = {}
+    for section, entries in values.items():
+        if section == "":
+            changes.update(_checked(HardwareConfig, "", entries))
+            continue
+        if section not in sections or not dataclasses.is_dataclass(sections[section]):
+            place = next(iter(entries.values())).place
+            known = [name for name, value in sections.items() if dataclasses.is_dataclass(value)]
+            raise HardwareError(f"{place}: {UnknownNameError('section', section, known)}")
+        current = sections[section]
+        changes[section] = dataclasses.replace(current, **_checked(type(current), section, entries))
+    return dataclasses.replace(start, **changes)
+
+
+def _checked(cls: type, section: str, entries: Mapping[str, _Entry]) -> dict[str, Any]:
+    fields = {f.name: f for f in dataclasses.fields(cls) if "unit" in f.metadata}
+    hints = _hints(cls)
+    checked: dict[str, Any] = {}
+    for key, entry in entries.items():
+        if key == "":
+            continue
+        full = f"{section}.{key}" if section else key
+        if key not in fields:
+            known = [f"{section}.{name}" if section else name for name in fields]
+            raise HardwareError(f"{entry.place}: {UnknownNameError('key', full, known)}")
+        checked[key] = _check(entry, full, hints[key], fields[key].metadata)
+    return checked
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def _check(entry: _Entry, key: str, hint: Any, metadata: Mapping[str, Any]) -> Any:
+    value, where = entry.value, f"{entry.place}: {key}"
+    if get_origin(hint) in (Union, types.UnionType):
+        (hint,) = [h for h in get_args(hint) if h is not type(None)]
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise HardwareError(f"{where} is {value!r}, expected one of {', '.join(get_args(hint))}")
+        return value
+    if get_origin(hint) is tuple:
+        known = COMMAND_KINDS if key.endswith("ops") else ACTIVATIONS
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise HardwareError(f"{where} is {value!r}, expected a list of names from {', '.join(known)}")
+        for name in value:
+            if name not in known:
+                raise HardwareError(f"{where}: {UnknownNameError('name', name, known)}")
+        return tuple(value)
+    wanted = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}[hint]
+    if hint is float and type(value) is int:
+        value = float(value)
+    if type(value) is not hint or value != value:
+        raise HardwareError(f"{where} is {value!r}, expected {wanted}")
+    low, high = metadata["low"], metadata["high"]
+    if low is not None and not low <= value <= high:
+        raise HardwareError(f"{where} is {value}, expected {low} to {high} {metadata['unit']}")
+    return value
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _toml_line(f: dataclasses.Field[Any], value: Any) -> str:
+    return f"{f.name} = {_toml_value(value)}  # {f.metadata['unit']}: {f.metadata['doc']}"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, Iterable):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return repr(value)
