@@ -1,0 +1,65 @@
+# Everything a fresh machine needs is Python 3.11 or newer, a C++ compiler and make; `make setup` brings the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+BUILD_TOOLS := scikit-build-core nanobind ziglang cmake ninja
+C_SOURCES := $(shell find engine src/acalsim_backend -name '*.[chS]' -o -name '*.[ch]pp')
+# What the native products are made of: a change rebuilds them, a change of other Python files needs nothing.
+NATIVE := $(C_SOURCES) $(shell find . -path ./.venv -prune -o -path ./build -prune -o -name CMakeLists.txt -print) \
+	$(shell find src/acalsim_backend -name '*.ld') \
+	$(addprefix src/acalsim_backend/,program/abi.py program/commands.py program/image.py device/registers.py \
+	firmware/c_header.py toolchain.py)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint format bench docs clean
+
+help: ## print this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+setup: .venv/.installed ## create .venv, install everything and build the native parts
+
+demo: setup ## run ResNet-18 on the simulated machine
+	$(BIN)/acalsim run resnet18
+
+test: setup ## run the tests (minutes)
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: setup ## run the tests, the slow ones too
+	$(BIN)/python -m pytest -n 2
+
+lint: setup ## check style, types, import rules and C formatting
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror $(filter-out %.S,$(C_SOURCES))
+
+format: setup ## rewrite Python and C in the project's style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(filter-out %.S,$(C_SOURCES))
+
+bench: setup ## measure speed end to end
+	$(BIN)/python benchmarks/end_to_end.py
+
+docs: setup ## write the generated pages of docs/ anew
+	$(BIN)/python docs/generate.py
+
+clean: ## remove what was built; .venv stays
+	rm -rf build dist .venv/.installed .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find src -name '*.so' -delete -o -name '*.elf' -delete -o -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'make setup: $(PYTHON) is missing or older than 3.11; name another one: make setup PYTHON=python3.11' >&2; exit 4; }
+	@$(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo 'make setup: python venv is missing; on Debian: apt-get install python3-venv' >&2; exit 4; }
+
+.venv/.tools: .venv/bin/python constraints.txt
+	$(PIP) $(BUILD_TOOLS)
+	@touch $@
+
+# Without build isolation, so that CMake's cache survives and zig is downloaded once.
+.venv/.installed: .venv/.tools pyproject.toml $(NATIVE)
+	$(PIP) --no-build-isolation --editable '.[dev]'
+	@touch $@
