@@ -3,12 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 BUILD_TOOLS := scikit-build-core nanobind ziglang cmake ninja
-C_SOURCES := $(shell find engine src/acalsim_backend -name '*.[chS]' -o -name '*.[ch]pp')
-# What the native products are made of: a change rebuilds them, a change of other Python files needs nothing.
-NATIVE := $(C_SOURCES) $(shell find . -path ./.venv -prune -o -path ./build -prune -o -name CMakeLists.txt -print) \
-	$(shell find src/acalsim_backend -name '*.ld') \
-	$(addprefix src/acalsim_backend/,program/abi.py program/commands.py program/image.py device/registers.py \
-	firmware/c_header.py toolchain.py)
+PACKAGE := src/acalsim_backend
+C_SOURCES := $(shell find engine $(PACKAGE) -name '*.[chS]' -o -name '*.[ch]pp')
+# What the native products are made of: a change rebuilds them; a change of other Python files needs nothing.
+NATIVE := $(C_SOURCES) CMakeLists.txt $(shell find engine $(PACKAGE) -name CMakeLists.txt -o -name '*.ld') \
+	$(shell find $(PACKAGE)/program $(PACKAGE)/firmware $(PACKAGE)/device/registers.py $(PACKAGE)/toolchain.py -name '*.py')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint format bench docs clean
