@@ -192,8 +192,9 @@ def _read(source: str | Path, seen: tuple[Path, ...]) -> dict[str, dict[str, _En
             raise HardwareError(f"{entry('', 'base', None).place}: base is {base!r}, expected a preset or a path")
         try:
             merged = _read(base if base in presets() else path.parent / base, (*seen, path))
-        except UnknownNameError as error:
-            raise HardwareError(f"{entry('', 'base', None).place}: base: {error}") from None
+        except UnknownNameError:
+            unknown = UnknownNameError("hardware", base, presets())
+            raise HardwareError(f"{entry('', 'base', None).place}: base: {unknown}") from None
     for key, value in document.items():
         if key in ("schema", "base"):
             continue

@@ -1,0 +1,388 @@
+"""The report of one run: a row per Command, totals, and the three forms in which people read it.
+
+``to_dict`` is JSON, schema 1 (``docs/report.schema.json``); ``table`` is text; ``trace`` opens in Perfetto. All cycles
+are accelerator cycles. Values that a machine cannot know are None (null), never NaN.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from acalsim_backend.errors import InputError
+from acalsim_backend.program.abi import Placement
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from acalsim_backend.hardware import HardwareConfig
+    from acalsim_backend.machine.session import CommandTiming, RunResult
+    from acalsim_backend.program.commands import Command
+    from acalsim_backend.program.program import Program
+
+SCHEMA = 1
+_PACKAGES = ("acalsim_backend", "torch", "numpy", "unicorn", "ziglang")
+WIDE, WIDER = 100, 130  # columns from which the table shows the module, and the source line as well
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """Accelerator cycles from the first command to the last; None on a machine without timing."""
+
+    total: int | None
+    cpu: int | None
+    accelerator_busy: int | None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """How the outputs compare with PyTorch's; None where nobody compared or the difference is not a number."""
+
+    max_abs_error: float | None = None
+    allclose: bool | None = None
+
+
+@dataclass(frozen=True)
+class OpRow:
+    """One Command.
+
+    ``fused`` lists the types of the IR operations that it covers. ``bytes_read`` and ``bytes_written`` are what the
+    accelerator moved from and to DRAM; on other processors, the distinct bytes of the operands. ``utilization`` is
+    multiply-adds over what the arrays could have done in the row's span; None off the accelerator.
+    """
+
+    name: str
+    type: str
+    placement: str
+    fused: tuple[str, ...]
+    module: str
+    source: str
+    start_cycle: int | None
+    end_cycle: int | None
+    flops: int
+    bytes_read: int
+    bytes_written: int
+    utilization: float | None
+    instructions: int | None = None
+    array_busy: int = 0
+    vector_busy: int = 0
+
+    @property
+    def cycles(self) -> int | None:
+        """Length of the span; rows of the accelerator overlap, so that spans may add up to more than the total."""
+        if self.start_cycle is None or self.end_cycle is None:
+            return None
+        return self.end_cycle - self.start_cycle
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What happened in one run of a model; see the module's docstring."""
+
+    model: str
+    hardware: str
+    machine: str
+    clock_mhz: Mapping[str, int]
+    versions: Mapping[str, str]
+    outputs: Outputs
+    cycles: Cycles
+    instructions_retired: int | None
+    ops: tuple[OpRow, ...]
+    fallbacks: tuple[Mapping[str, Any], ...] = ()
+    wall_s: Mapping[str, float | None] = field(default_factory=dict)
+    memoised: bool = False
+
+    @classmethod
+    def build(
+        cls,
+        program: Program,
+        result: RunResult,
+        hardware: HardwareConfig,
+        *,
+        model: str,
+        machine: str,
+        wall_s: Mapping[str, float | None] | None = None,
+        fallbacks: Iterable[Mapping[str, Any]] = (),
+    ) -> Self:
+        """The report of ``result``, which came from running ``program`` on ``hardware``."""
+        timed = result.instructions_retired is not None
+        rows = tuple(
+            _row(program, command, timing, hardware, timed)
+            for command, timing in zip(program.commands, result.timings, strict=True)
+        )
+        cycles = Cycles(result.cycles_total, result.cycles_cpu, result.cycles_accelerator_busy)
+        return cls(
+            model=model,
+            hardware=hardware.name,
+            machine=machine,
+            clock_mhz={"cpu": hardware.cpu.frequency_mhz, "accelerator": hardware.accelerator.frequency_mhz},
+            versions=dict(_versions()),
+            outputs=Outputs(),
+            cycles=cycles if timed else Cycles(None, None, None),
+            instructions_retired=result.instructions_retired,
+            ops=rows,
+            fallbacks=tuple(fallbacks),
+            wall_s={name: None for name in ("eager", "compile", "build", "simulate")} | dict(wall_s or {}),
+            memoised=result.memoised,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values; every number is finite."""
+        values = _jsonable({"schema": SCHEMA} | {f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
+        assert isinstance(values, dict)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`; unknown keys are ignored.
+
+        Raises:
+            InputError: another schema, or a key that is missing.
+        """
+        if not isinstance(values, Mapping) or values.get("schema") != SCHEMA:
+            got = values.get("schema") if isinstance(values, Mapping) else type(values).__name__
+            raise InputError(f"not a report of schema {SCHEMA}: schema is {got!r}")
+        try:
+            known = _known(cls, values)
+            known["outputs"] = Outputs(**_known(Outputs, values["outputs"]))
+            known["cycles"] = Cycles(**_known(Cycles, values["cycles"]))
+            known["ops"] = tuple(
+                OpRow(**_known(OpRow, row) | {"fused": tuple(row["fused"])}) for row in values["ops"]
+            )
+            known["fallbacks"] = tuple(values.get("fallbacks", ()))
+            return cls(**known)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"not a report of schema {SCHEMA}: {error}") from None
+
+    def to_json(self) -> str:
+        """The report as indented JSON text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON file.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        _write(Path(path), self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a JSON file back.
+
+        Raises:
+            InputError: the file cannot be read or is no report.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be read as a report: {error}") from None
+        try:
+            return cls.from_dict(values)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def table(self, width: int = 120) -> str:
+        """Rows and totals as plain text of at most ``width`` columns."""
+        from rich.console import Console
+
+        console = Console(width=width, color_system=None, force_terminal=False)
+        with console.capture() as capture:
+            console.print(self.rich_table(width))
+        return capture.get() + self.summary() + "\n"
+
+    def rich_table(self, width: int) -> Table:
+        """The rows as a rich table that suits ``width`` columns."""
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column("#", justify="right", no_wrap=True)
+        table.add_column("operation", no_wrap=True, overflow="ellipsis", ratio=3 if width < WIDE else None)
+        if width >= WIDE:
+            table.add_column("module", no_wrap=True, overflow="ellipsis", max_width=24)
+        table.add_column("on", no_wrap=True)
+        for name in ("cycles", "share", "util", "read", "written"):
+            table.add_column(name, justify="right", no_wrap=True)
+        if width >= WIDER:
+            table.add_column("source", no_wrap=True, overflow="ellipsis", max_width=32)
+        styles = {"cpu": "yellow", "host": "red"}
+        for i, row in enumerate(self.ops):
+            cells = [str(i), "+".join(row.fused) or row.type]
+            cells += [row.module] if width >= WIDE else []
+            cells += [
+                {"accelerator": "acc"}.get(row.placement, row.placement),
+                "-" if row.cycles is None else f"{row.cycles:,}",
+                _percent(row.cycles, self.cycles.total),
+                _percent(row.utilization, 1) if row.utilization else "-",
+                _bytes(row.bytes_read),
+                _bytes(row.bytes_written),
+            ]
+            cells += [row.source] if width >= WIDER else []
+            table.add_row(*cells, style=styles.get(row.placement))
+        return table
+
+    def summary(self) -> str:
+        """Totals and verdict in a few lines."""
+        lines = []
+        c = self.cycles
+        if c.total is None:
+            lines.append(f"cycles       none: machine {self.machine} has no timing")
+        else:
+            mhz = self.clock_mhz["accelerator"]
+            time = f"{_duration(c.total / mhz)} at {mhz:,} MHz"
+            memo = "; accelerator timing memoised" if self.memoised else ""
+            lines.append(f"cycles       {c.total:,}  ({time}{memo})")
+            lines.append(f"  cpu        {c.cpu:,}  ({self.instructions_retired:,} instructions retired)")
+            lines.append(f"  accelerator busy {c.accelerator_busy:,}  ({_percent(c.accelerator_busy, c.total)})")
+        if self.outputs.allclose is not None:
+            verdict = "equal to eager" if self.outputs.allclose else "DIFFER from eager"
+            error = self.outputs.max_abs_error
+            largest = "" if error is None else f", largest absolute difference {error:.2g}"
+            lines.append(f"outputs      {verdict}{largest}")
+        for fallback in self.fallbacks:
+            lines.append(f"fallback     {fallback.get('name', '?')} ran in PyTorch on the host, 0 cycles counted")
+        return "\n".join(lines)
+
+    def trace(self, path: str | Path) -> None:
+        """Write a Chrome trace (JSON) with a row each for CPU, array, vector unit and DMA; open it in Perfetto.
+
+        Raises:
+            InputError: the machine has no timing, or the file cannot be written.
+        """
+        if self.cycles.total is None:
+            raise InputError(f"no trace: machine {self.machine} has no timing; run on unicorn")
+        document = {"displayTimeUnit": "ns", "traceEvents": list(self._events())}
+        _write(Path(path), json.dumps(document, allow_nan=False))
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        lanes = ("CPU", "array", "vector", "DMA")
+        yield {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": f"{self.model} on {self.hardware}"}}
+        for tid, lane in enumerate(lanes):
+            yield {"ph": "M", "pid": 1, "tid": tid, "name": "thread_name", "args": {"name": lane}}
+            yield {"ph": "M", "pid": 1, "tid": tid, "name": "thread_sort_index", "args": {"sort_index": tid}}
+        mhz = self.clock_mhz["accelerator"]
+        for i, row in enumerate(self.ops):
+            if row.start_cycle is None or row.cycles is None:
+                continue
+            used = {
+                "CPU": row.placement != "accelerator",
+                "array": row.array_busy > 0,
+                "vector": row.vector_busy > 0,
+                "DMA": row.placement == "accelerator" and row.bytes_read + row.bytes_written > 0,
+            }
+            args = {"row": i, "cycles": row.cycles, "flops": row.flops, "module": row.module, "source": row.source}
+            own = {
+                "CPU": {"instructions": row.instructions},
+                "array": {"busy_cycles": row.array_busy, "utilization": row.utilization},
+                "vector": {"busy_cycles": row.vector_busy},
+                "DMA": {"bytes_read": row.bytes_read, "bytes_written": row.bytes_written},
+            }
+            for tid, lane in enumerate(lanes):
+                if used[lane]:
+                    yield {
+                        "ph": "X",
+                        "pid": 1,
+                        "tid": tid,
+                        "name": "+".join(row.fused) or row.type,
+                        "cat": row.placement,
+                        "ts": row.start_cycle / mhz,
+                        "dur": row.cycles / mhz,
+                        "args": args | own[lane],
+                    }
+
+
+def _row(
+    program: Program, command: Command, timing: CommandTiming, hardware: HardwareConfig, timed: bool
+) -> OpRow:
+    first, count = command.origin
+    covered = program.origins[first : first + count]
+    on_accelerator = command.placement is Placement.ACCELERATOR and timed
+    start, end = (timing.start_cycle, timing.end_cycle) if timed else (None, None)
+    utilization = None
+    if on_accelerator and start is not None and end is not None:
+        array = hardware.array
+        peak = (end - start) * array.rows * array.cols * array.count * hardware.accelerator.cores
+        utilization = min(timing.macs / peak, 1.0) if peak else 0.0
+    return OpRow(
+        name=covered[-1].text.partition(" = ")[0] if covered else f"command_{command.id}",
+        type=command.opcode.name,
+        placement=command.placement.name.lower(),
+        fused=tuple(origin.type for origin in covered),
+        module=next((o.module for o in covered if o.module), ""),
+        source=next((o.source for o in covered if o.source), ""),
+        start_cycle=start,
+        end_cycle=end,
+        flops=sum(o.flops for o in covered),
+        bytes_read=timing.bytes_read if on_accelerator else sum(v.nbytes for v in command.reads()),
+        bytes_written=timing.bytes_written if on_accelerator else sum(v.nbytes for v in command.writes()),
+        utilization=utilization,
+        instructions=timing.cpu_instructions if timed and not on_accelerator else None,
+        array_busy=timing.array_busy if on_accelerator else 0,
+        vector_busy=timing.vector_busy if on_accelerator else 0,
+    )
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    yield "python", platform.python_version()
+    for package in _PACKAGES:
+        try:
+            yield package, importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+
+
+def _known(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in dataclasses.fields(cls)}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _jsonable(value: Any) -> Any:
+    """Dataclasses and mappings as dicts, sequences as lists, NaN and infinities as None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; choose another place") from None
+
+
+def _percent(part: float | None, whole: float | None) -> str:
+    if part is None or not whole:
+        return "-"
+    return f"{100 * part / whole:.1f}%"
+
+
+def _bytes(n: int) -> str:
+    """Three digits and a binary unit: ``4.5 MiB``."""
+    value = float(n)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"
+
+
+def _duration(microseconds: float) -> str:
+    if microseconds < 1000:
+        return f"{microseconds:.3g} µs"
+    if microseconds < 1_000_000:
+        return f"{microseconds / 1000:.4g} ms"
+    return f"{microseconds / 1e6:.4g} s"

@@ -1,0 +1,14 @@
+"""Shared set-up: every worker of pytest-xdist uses one thread, and hypothesis has no deadline on a noisy machine."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "acalsim", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("acalsim")

@@ -1,0 +1,153 @@
+"""Hardware files: is every mistake named with its line, and is what is shown what was read?"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acalsim_backend.errors import HardwareError, UnknownNameError
+from acalsim_backend.hardware import ACTIVATIONS, COMMAND_KINDS, HardwareConfig, presets
+
+
+def write(folder: Path, text: str, name: str = "mine.toml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_does_every_preset_load_under_its_own_name():
+    assert {"edge", "gemm_only"} <= presets().keys()
+    for name in presets():
+        assert HardwareConfig.load(name).name == name
+
+
+def test_is_a_file_its_base_with_the_stated_difference(tmp_path):
+    path = write(tmp_path, 'schema = 1\nname = "wide"\nbase = "edge"\n\n[array]\ncols = 64\n')
+    edge, wide = HardwareConfig.load("edge"), HardwareConfig.load(path)
+    assert wide == dataclasses.replace(edge, name="wide", array=dataclasses.replace(edge.array, cols=64))
+
+
+def test_is_a_base_path_relative_to_the_file_that_names_it(tmp_path):
+    (tmp_path / "bases").mkdir()
+    write(tmp_path / "bases", "schema = 1\n[array]\nrows = 8\n", "a.toml")
+    write(tmp_path / "bases", 'schema = 1\nbase = "a.toml"\n[array]\ncols = 4\n', "b.toml")
+    path = write(tmp_path, 'schema = 1\nbase = "bases/b.toml"\n')
+    config = HardwareConfig.load(path)
+    assert (config.array.rows, config.array.cols, config.name) == (8, 4, "mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("schema = 1\n[array\nrows = 4\n", r"mine\.toml: not valid TOML: .*line 2"),
+        ("name = 'x'\n", r"mine\.toml:1: schema is None, expected schema = 1"),
+        ("\nschema = 2\n", r"mine\.toml:2: schema is 2, expected schema = 1"),
+        ("schema = 1\n[array]\n# comment\nrow = 4\n", r"mine\.toml:4: unknown key 'array\.row': did you mean array\.rows\b"),
+        ("schema = 1\n\n[aray]\nrows = 4\n", r"mine\.toml:4: unknown section 'aray': did you mean array\b"),
+        ("schema = 1\n[typo]\n", r"mine\.toml:2: unknown section 'typo'"),
+        ("schema = 1\n[array]\nrows = 0\n", r"mine\.toml:3: array\.rows is 0, expected 1 to 4096 PEs"),
+        ("schema = 1\n[array]\nrows = 4.5\n", r"mine\.toml:3: array\.rows is 4\.5, expected a whole number"),
+        ("schema = 1\n[array]\nrows = true\n", r"mine\.toml:3: array\.rows is True, expected a whole number"),
+        ("schema = 1\n[array]\ndataflow = 'xs'\n", r"mine\.toml:3: array\.dataflow is 'xs', expected one of ws, os, is"),
+        ("schema = 1\n[dram]\nlatency_ns = nan\n", r"mine\.toml:3: dram\.latency_ns is nan, expected a number"),
+        ("schema = 1\n[accelerator]\nops = ['gem']\n", r"mine\.toml:3: accelerator\.ops: unknown name 'gem': did you mean gemm"),
+        ("schema = 1\n[accelerator]\nops = 'gemm'\n", r"mine\.toml:3: accelerator\.ops is 'gemm', expected a list of names"),
+        ("schema = 1\nbase = 'egde'\n", r"mine\.toml:2: base: unknown hardware 'egde': did you mean edge"),
+        ("schema = 1\nbase = 'mine.toml'\n", r"base leads back to itself"),
+        ("schema = 1\nbase = 3\n", r"mine\.toml:2: base is 3, expected a preset or a path"),
+        ("schema = 1\ncpu = 3\n", r"mine\.toml:2: unknown key 'cpu'"),
+    ],
+)
+def test_does_a_mistake_name_file_line_and_remedy(tmp_path, text, message):
+    with pytest.raises(HardwareError, match=message):
+        HardwareConfig.load(write(tmp_path, text))
+
+
+def test_does_a_mistake_in_a_base_name_the_base(tmp_path):
+    write(tmp_path, "schema = 1\n[array]\nrows = -1\n", "base.toml")
+    with pytest.raises(HardwareError, match=r"base\.toml:3: array\.rows is -1"):
+        HardwareConfig.load(write(tmp_path, 'schema = 1\nbase = "base.toml"\n'))
+
+
+def test_are_unknown_presets_and_files_told_apart(tmp_path):
+    with pytest.raises(UnknownNameError, match="unknown hardware 'edg': did you mean edge"):
+        HardwareConfig.load("edg")
+    with pytest.raises(HardwareError, match="no such hardware file; presets are edge"):
+        HardwareConfig.load(tmp_path / "absent.toml")
+
+
+def test_do_overrides_change_one_value_and_name_a_wrong_one():
+    edge = HardwareConfig.load("edge")
+    changed = HardwareConfig.load("edge", {"array.rows": "32", "array.dataflow": "os", "name": "big"})
+    assert changed == dataclasses.replace(
+        edge, name="big", array=dataclasses.replace(edge.array, rows=32, dataflow="os")
+    )
+    with pytest.raises(HardwareError, match=r"--set array\.rowz=3: unknown key 'array\.rowz': did you mean array\.rows"):
+        edge.override({"array.rowz": "3"})
+    with pytest.raises(HardwareError, match=r"--set array\.rows=many: array\.rows is 'many', expected a whole number"):
+        edge.override({"array.rows": "many"})
+    with pytest.raises(HardwareError, match=r"--set array=3: unknown key 'array'"):
+        edge.override({"array": "3"})
+
+
+def fields_of(cls: type) -> st.SearchStrategy:
+    """Valid instances of one section, from the bounds that its fields state."""
+    values = {}
+    for f in dataclasses.fields(cls):
+        low, high = f.metadata["low"], f.metadata["high"]
+        if f.name == "ops":
+            values[f.name] = st.lists(st.sampled_from(COMMAND_KINDS), unique=True).map(tuple)
+        elif f.name == "activations":
+            values[f.name] = st.lists(st.sampled_from(ACTIVATIONS), unique=True).map(tuple)
+        elif f.name == "dataflow":
+            values[f.name] = st.sampled_from(("ws", "os", "is"))
+        elif f.name == "overlap":
+            values[f.name] = st.sampled_from(("none", "double_buffered"))
+        elif isinstance(f.default, float):
+            values[f.name] = st.floats(low, high)
+        else:
+            values[f.name] = st.integers(low, high)
+    return st.builds(cls, **values)
+
+
+@st.composite
+def machines(draw) -> HardwareConfig:
+    edge = HardwareConfig()
+    sections = {
+        f.name: draw(fields_of(type(getattr(edge, f.name))))
+        for f in dataclasses.fields(edge)
+        if dataclasses.is_dataclass(getattr(edge, f.name))
+    }
+    return dataclasses.replace(edge, name=draw(st.text("abc-_ 09", min_size=1, max_size=8)), **sections)
+
+
+@given(machines())
+def test_does_a_shown_file_read_back_as_the_same_machine(tmp_path_factory, machine):
+    path = write(tmp_path_factory.mktemp("hw"), machine.to_toml())
+    assert HardwareConfig.load(path) == machine
+
+
+@given(st.integers(0, 10**15), st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([0.1, 0.5, 1.0, 1.3, 2.75]))
+def test_are_cpu_cycles_converted_exactly_and_rounded_up(instructions, cpu_mhz, device_mhz, cpi):
+    machine = HardwareConfig().override(
+        {
+            "cpu.frequency_mhz": str(cpu_mhz),
+            "accelerator.frequency_mhz": str(device_mhz),
+            "cpu.cycles_per_instruction": str(cpi),
+        }
+    )
+    exact = instructions * Fraction(str(cpi)) * device_mhz / cpu_mhz
+    assert machine.cpu_to_device_cycles(instructions) == math.ceil(exact)
+
+
+def test_does_every_shown_value_carry_its_unit():
+    shown = HardwareConfig.load("edge").to_toml().splitlines()
+    values = [line for line in shown if "=" in line and not line.startswith("schema")]
+    assert values
+    assert all("  # " in line and ": " in line.partition("  # ")[2] for line in values)
