@@ -48,16 +48,28 @@ def test_is_a_base_path_relative_to_the_file_that_names_it(tmp_path):
         ("schema = 1\n[array\nrows = 4\n", r"mine\.toml: not valid TOML: .*line 2"),
         ("name = 'x'\n", r"mine\.toml:1: schema is None, expected schema = 1"),
         ("\nschema = 2\n", r"mine\.toml:2: schema is 2, expected schema = 1"),
-        ("schema = 1\n[array]\n# comment\nrow = 4\n", r"mine\.toml:4: unknown key 'array\.row': did you mean array\.rows\b"),
+        (
+            "schema = 1\n[array]\n# comment\nrow = 4\n",
+            r"mine\.toml:4: unknown key 'array\.row': did you mean array\.rows\b",
+        ),
         ("schema = 1\n\n[aray]\nrows = 4\n", r"mine\.toml:4: unknown section 'aray': did you mean array\b"),
         ("schema = 1\n[typo]\n", r"mine\.toml:2: unknown section 'typo'"),
         ("schema = 1\n[array]\nrows = 0\n", r"mine\.toml:3: array\.rows is 0, expected 1 to 4096 PEs"),
         ("schema = 1\n[array]\nrows = 4.5\n", r"mine\.toml:3: array\.rows is 4\.5, expected a whole number"),
         ("schema = 1\n[array]\nrows = true\n", r"mine\.toml:3: array\.rows is True, expected a whole number"),
-        ("schema = 1\n[array]\ndataflow = 'xs'\n", r"mine\.toml:3: array\.dataflow is 'xs', expected one of ws, os, is"),
+        (
+            "schema = 1\n[array]\ndataflow = 'xs'\n",
+            r"mine\.toml:3: array\.dataflow is 'xs', expected one of ws, os, is",
+        ),
         ("schema = 1\n[dram]\nlatency_ns = nan\n", r"mine\.toml:3: dram\.latency_ns is nan, expected a number"),
-        ("schema = 1\n[accelerator]\nops = ['gem']\n", r"mine\.toml:3: accelerator\.ops: unknown name 'gem': did you mean gemm"),
-        ("schema = 1\n[accelerator]\nops = 'gemm'\n", r"mine\.toml:3: accelerator\.ops is 'gemm', expected a list of names"),
+        (
+            "schema = 1\n[accelerator]\nops = ['gem']\n",
+            r"mine\.toml:3: accelerator\.ops: unknown name 'gem': did you mean gemm",
+        ),
+        (
+            "schema = 1\n[accelerator]\nops = 'gemm'\n",
+            r"mine\.toml:3: accelerator\.ops is 'gemm', expected a list of names",
+        ),
         ("schema = 1\nbase = 'egde'\n", r"mine\.toml:2: base: unknown hardware 'egde': did you mean edge"),
         ("schema = 1\nbase = 'mine.toml'\n", r"base leads back to itself"),
         ("schema = 1\nbase = 3\n", r"mine\.toml:2: base is 3, expected a preset or a path"),
@@ -88,7 +100,9 @@ def test_do_overrides_change_one_value_and_name_a_wrong_one():
     assert changed == dataclasses.replace(
         edge, name="big", array=dataclasses.replace(edge.array, rows=32, dataflow="os")
     )
-    with pytest.raises(HardwareError, match=r"--set array\.rowz=3: unknown key 'array\.rowz': did you mean array\.rows"):
+    with pytest.raises(
+        HardwareError, match=r"--set array\.rowz=3: unknown key 'array\.rowz': did you mean array\.rows"
+    ):
         edge.override({"array.rowz": "3"})
     with pytest.raises(HardwareError, match=r"--set array\.rows=many: array\.rows is 'many', expected a whole number"):
         edge.override({"array.rows": "many"})

@@ -7,14 +7,20 @@ numpy are imported by the commands that need them, after everything that can be 
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+import functools
+import inspect
 import logging
 import os
 import sys
+import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self
 
 import typer
 
@@ -22,7 +28,9 @@ from acalsim_backend.errors import AcalsimError, InputError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
+    from acalsim_backend.hardware import HardwareConfig
     from acalsim_backend.report import RunReport
 
 EXIT_DIFFERENT = 1
@@ -57,24 +65,21 @@ class Place(enum.StrEnum):
     accelerator = "accelerator"
 
 
+@dataclass
 class _Settings:
     """What the global options say; they may stand before or after the command's name."""
 
-    debug = False
-    quiet = False
-    verbose = 0
+    quiet: bool = False
+    verbose: int = 0
+    debug: bool = False
+
+    def merge(self, quiet: bool, verbose: int, debug: bool) -> None:
+        self.quiet |= quiet
+        self.verbose = max(self.verbose, verbose)
+        self.debug |= debug
 
 
-def _set_debug(value: bool) -> None:
-    _Settings.debug |= value
-
-
-def _set_quiet(value: bool) -> None:
-    _Settings.quiet |= value
-
-
-def _set_verbose(value: int) -> None:
-    _Settings.verbose = max(_Settings.verbose, value)
+_settings = _Settings()
 
 
 def _print_version(value: bool) -> None:
@@ -85,17 +90,42 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
-Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show the traceback of an error.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="No progress, no notes.")]
-Verbose = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, callback=_set_verbose, help="Log more; -vv logs everything.")
-]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
+Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Log more; -vv logs everything.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Hardware = Annotated[str, typer.Option("--hw", metavar="NAME|FILE", help="Hardware preset or file.", show_default=True)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change the hardware of this run, as in array.rows=32; repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change the hardware of this run, as in array.rows=32; repeatable."
+    ),
 ]
 Json = Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the report as JSON; - for stdout.")]
+
+
+def _command(group: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command that takes the global options too."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(*, quiet: bool, verbose: int, debug: bool, **arguments: Any) -> None:
+            _settings.merge(quiet, verbose, debug)
+            _start_logging()
+            function(**arguments)
+
+        common = {"quiet": (False, Quiet), "verbose": (0, Verbose), "debug": (False, Debug)}
+        signature = inspect.signature(function, eval_str=True)
+        extra = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for key, (default, annotation) in common.items()
+        ]
+        command.__signature__ = signature.replace(  # type: ignore[attr-defined]  # what typer reads
+            parameters=[*signature.parameters.values(), *extra]
+        )
+        group.command(name)(command)
+        return function
+
+    return register
 
 
 @app.callback()
@@ -107,15 +137,17 @@ def _global(
     verbose: Verbose = 0,
     debug: Debug = False,
 ) -> None:
-    pass
+    _settings.merge(quiet, verbose, debug)
 
 
-@app.command()
+@_command(app)
 def run(
     target: Annotated[str, typer.Argument(help="Built-in model (see `acalsim models`) or file.py:function.")],
     hw: Hardware = "edge",
-    machine: Annotated[str, typer.Option(metavar="NAME", help="unicorn (with timing) or native (without).")] = "unicorn",
-    mode: Annotated[Mode, typer.Option(help="simulate, or stop after an earlier stage and run eagerly.")] = Mode.simulate,
+    machine: Annotated[
+        str, typer.Option(metavar="NAME", help="unicorn (with timing) or native (without).")
+    ] = "unicorn",
+    mode: Annotated[Mode, typer.Option(help="simulate, or show an earlier stage and run eagerly.")] = Mode.simulate,
     place: Annotated[Place, typer.Option(help="Processor that the commands go to.")] = Place.auto,
     set_: Overrides = None,
     out: Annotated[
@@ -123,27 +155,80 @@ def run(
     ] = None,
     json: Json = None,
     seed: Annotated[int, typer.Option(help="Seed of random weights and inputs.")] = 0,
-    quiet: Quiet = False,
-    verbose: Verbose = 0,
-    debug: Debug = False,
 ) -> None:
     """Run a model, compare its outputs with PyTorch's and show the cycles of every operation."""
-    from acalsim_backend import models
     from acalsim_backend.hardware import HardwareConfig
     from acalsim_backend.machine.base import check_machine
+    from acalsim_backend.models import check_target
 
-    _start_logging()
-    if json == "-" and mode is not Mode.simulate:
-        raise UsageError(f"--json needs a report, which --mode {mode} does not make; use --mode simulate")
-    models.check_target(target)
+    if json is not None and mode is not Mode.simulate:
+        raise UsageError(f"--json writes a report, and --mode {mode} makes none; use --mode simulate")
+    check_target(target)
     hardware = HardwareConfig.load(hw, _overrides(set_ or ()))
     check_machine(machine)
     if out is not None:
         _make_folder(out)
-    if json not in (None, "-"):
+    if json is not None and json != "-":
         _check_writable(Path(json))
+    if mode is Mode.simulate:
+        report = _simulate(target, seed, hardware, machine, place)
+        _show(report, out, json)
+        if not report.outputs.allclose:
+            raise typer.Exit(EXIT_DIFFERENT)
+    else:
+        _run_stage(target, seed, mode, out)
 
-    raise NotImplementedError(hardware, place, seed)
+
+def _simulate(target: str, seed: int, hardware: HardwareConfig, machine: str, place: Place) -> RunReport:
+    """Load, run eagerly, run on the machine, compare."""
+    with _Progress(_settings.quiet) as progress:
+        progress.stage("loading PyTorch")
+        from acalsim_backend.backend import simulate
+        from acalsim_backend.compare import compare, run_eagerly
+        from acalsim_backend.models import load_target
+
+        progress.stage(f"building {target}")
+        model, inputs = load_target(target, seed)
+        progress.stage("running eagerly")
+        expected, seconds = run_eagerly(model, inputs)
+        progress.stage(f"simulating on {machine}")
+        outputs, report = simulate(model, inputs, hardware=hardware, machine=machine, place=place.value)
+        progress.stage("comparing")
+        return dataclasses.replace(
+            report, model=target, outputs=compare(outputs, expected), wall_s={**report.wall_s, "eager": seconds}
+        )
+
+
+def _show(report: RunReport, out: Path | None, json: str | None) -> None:
+    if json == "-":
+        typer.echo(report.to_json(), nl=False)
+    else:
+        console = _stdout()
+        console.print(f"{report.model} on {report.hardware}, machine {report.machine}", style="bold")
+        console.print(report.rich_table(console.width))
+        console.print(report.summary())
+    if json not in (None, "-"):
+        report.save(json)
+    if out is not None:
+        report.save(out / "report.json")
+        written = "report.json"
+        if report.cycles.total is not None:
+            report.trace(out / "trace.json")
+            written += " and trace.json (open it at ui.perfetto.dev)"
+        _note(f"{out}: wrote {written}")
+
+
+def _run_stage(target: str, seed: int, mode: Mode, out: Path | None) -> None:
+    """Modes that stop before the machine: what they print comes from the backend."""
+    import torch
+
+    from acalsim_backend.backend import ACALSimBackend
+    from acalsim_backend.models import load_target
+
+    model, inputs = load_target(target, seed)
+    backend = ACALSimBackend(mode=mode.value, verbose=True, output_dir=None if out is None else str(out))
+    with torch.no_grad():
+        torch.compile(model, backend=backend)(*inputs)
 
 
 def _overrides(settings: Iterable[str]) -> dict[str, str]:
@@ -156,12 +241,8 @@ def _overrides(settings: Iterable[str]) -> dict[str, str]:
     return changes
 
 
-@app.command()
-def models(
-    quiet: Quiet = False,
-    verbose: Verbose = 0,
-    debug: Debug = False,
-) -> None:
+@_command(app)
+def models() -> None:
     """List the built-in models."""
     from rich import box
     from rich.table import Table
@@ -179,12 +260,8 @@ def models(
     _stdout().print(table)
 
 
-@hw_app.command("list")
-def hw_list(
-    quiet: Quiet = False,
-    verbose: Verbose = 0,
-    debug: Debug = False,
-) -> None:
+@_command(hw_app, "list")
+def hw_list() -> None:
     """List the hardware presets."""
     from rich import box
     from rich.table import Table
@@ -192,29 +269,26 @@ def hw_list(
     from acalsim_backend.hardware import HardwareConfig, presets
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("preset", "arrays", "lanes", "scratchpad", "clock", "DRAM", ""):
-        table.add_column(name, no_wrap=bool(name), justify="left" if name in ("preset", "") else "right")
+    table.add_column("preset", no_wrap=True)
+    for name in ("arrays", "scratchpad", "DRAM"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
     for name, path in presets().items():
         h = HardwareConfig.load(name)
         table.add_row(
             name,
             f"{h.array.count} x {h.array.rows}x{h.array.cols}",
-            str(h.vector.lanes),
             f"{h.scratchpad.size_kib} KiB",
-            f"{h.accelerator.frequency_mhz} MHz",
             f"{h.dram.bandwidth_gbytes_per_s:g} GB/s",
             path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# "),
         )
     _stdout().print(table)
 
 
-@hw_app.command("show")
+@_command(hw_app, "show")
 def hw_show(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Hardware preset or file.")] = "edge",
     set_: Overrides = None,
-    quiet: Quiet = False,
-    verbose: Verbose = 0,
-    debug: Debug = False,
 ) -> None:
     """Print a complete hardware file, base included, with units and meanings as comments."""
     from acalsim_backend.hardware import HardwareConfig
@@ -222,12 +296,9 @@ def hw_show(
     typer.echo(HardwareConfig.load(name, _overrides(set_ or ())).to_toml(), nl=False)
 
 
-@hw_app.command("check")
+@_command(hw_app, "check")
 def hw_check(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Hardware files.")],
-    quiet: Quiet = False,
-    verbose: Verbose = 0,
-    debug: Debug = False,
 ) -> None:
     """Check hardware files; the first mistake of each is named with its line."""
     from acalsim_backend.hardware import HardwareConfig
@@ -245,12 +316,8 @@ def hw_check(
         raise typer.Exit(failures[0].exit_code)
 
 
-@app.command()
-def doctor(
-    quiet: Quiet = False,
-    verbose: Verbose = 0,
-    debug: Debug = False,
-) -> None:
+@_command(app)
+def doctor() -> None:
     """Say what is installed, what is missing and how to get it."""
     from acalsim_backend import doctor as checks
 
@@ -288,13 +355,64 @@ def _stdout() -> Console:
     return console
 
 
+class _Progress:
+    """What is being done, on stderr, once that took ``DELAY`` seconds; nothing if quiet or not a terminal."""
+
+    DELAY = 2.0
+
+    def __init__(self, quiet: bool) -> None:
+        self._enabled = not quiet and sys.stderr.isatty()
+        self._stage = ""
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(self.DELAY, self._start)
+        self._timer.daemon = True
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if self._enabled:
+            self._timer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        with self._lock:
+            self._enabled = False
+            self._timer.cancel()
+            if self._bar is not None:
+                self._bar.stop()
+
+    def stage(self, text: str) -> None:
+        """Say what comes now."""
+        with self._lock:
+            self._stage = text
+            if self._bar is not None:
+                self._bar.update(self._bar.task_ids[0], description=text)
+
+    def _start(self) -> None:
+        with self._lock:
+            if not self._enabled:
+                return
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar.add_task(self._stage, total=None)
+            self._bar.start()
+
+
 def _start_logging() -> None:
-    level = logging.ERROR if _Settings.quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(_Settings.verbose, 2)]
+    levels = (logging.WARNING, logging.INFO, logging.DEBUG)
+    logger = logging.getLogger("acalsim_backend")
+    logger.setLevel(logging.ERROR if _settings.quiet else levels[min(_settings.verbose, 2)])
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    logger = logging.getLogger("acalsim_backend")
-    logger.addHandler(handler)
-    logger.setLevel(level)
+    logger.handlers = [handler]
+    logger.propagate = False
+
+
+def _note(text: str) -> None:
+    if not _settings.quiet:
+        print(text, file=sys.stderr)
 
 
 def _complain(error: BaseException) -> None:
@@ -307,16 +425,18 @@ def main() -> NoReturn:
         app()
         code = 0
     except AcalsimError as error:
-        if _Settings.debug:
+        if _settings.debug:
             traceback.print_exc()
         else:
             _complain(error)
         code = error.exit_code
     except Exception as error:
-        if _Settings.debug:
+        if _settings.debug:
             traceback.print_exc()
         else:
             _complain(RuntimeError(f"internal error: {type(error).__name__}: {error}"))
-            print("This is a bug in acalsim; run the same command with --debug and report the traceback.", file=sys.stderr)
+            print(
+                "This is a bug in acalsim; run the same command with --debug and report the traceback.", file=sys.stderr
+            )
         code = EXIT_BUG
     sys.exit(code)

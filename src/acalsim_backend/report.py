@@ -14,7 +14,7 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from acalsim_backend.errors import InputError
 from acalsim_backend.program.abi import Placement
@@ -129,7 +129,7 @@ class RunReport:
             instructions_retired=result.instructions_retired,
             ops=rows,
             fallbacks=tuple(fallbacks),
-            wall_s={name: None for name in ("eager", "compile", "build", "simulate")} | dict(wall_s or {}),
+            wall_s=dict.fromkeys(("eager", "compile", "build", "simulate")) | dict(wall_s or {}),
             memoised=result.memoised,
         )
 
@@ -153,9 +153,7 @@ class RunReport:
             known = _known(cls, values)
             known["outputs"] = Outputs(**_known(Outputs, values["outputs"]))
             known["cycles"] = Cycles(**_known(Cycles, values["cycles"]))
-            known["ops"] = tuple(
-                OpRow(**_known(OpRow, row) | {"fused": tuple(row["fused"])}) for row in values["ops"]
-            )
+            known["ops"] = tuple(OpRow(**_known(OpRow, row) | {"fused": tuple(row["fused"])}) for row in values["ops"])
             known["fallbacks"] = tuple(values.get("fallbacks", ()))
             return cls(**known)
         except (KeyError, TypeError) as error:
@@ -199,57 +197,63 @@ class RunReport:
         return capture.get() + self.summary() + "\n"
 
     def rich_table(self, width: int) -> Table:
-        """The rows as a rich table that suits ``width`` columns."""
+        """The rows as a rich table that suits ``width`` columns: numbers are kept whole, texts are shortened."""
         from rich import box
         from rich.table import Table
 
+        texts = ["operation"] + ["module"] * (width >= WIDE) + ["source"] * (width >= WIDER)
+        numbers = ["cycles", "share", "util", "read", "written"]
+        cells = [self._cells(i, row) for i, row in enumerate(self.ops)]
+        fixed = sum(max(map(len, (name, *(c[name] for c in cells)))) + 1 for name in ("#", "on", *numbers))
+        room = max((width - fixed - len(texts) - 3) // len(texts), 8)
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        table.add_column("#", justify="right", no_wrap=True)
-        table.add_column("operation", no_wrap=True, overflow="ellipsis", ratio=3 if width < WIDE else None)
-        if width >= WIDE:
-            table.add_column("module", no_wrap=True, overflow="ellipsis", max_width=24)
-        table.add_column("on", no_wrap=True)
-        for name in ("cycles", "share", "util", "read", "written"):
-            table.add_column(name, justify="right", no_wrap=True)
-        if width >= WIDER:
-            table.add_column("source", no_wrap=True, overflow="ellipsis", max_width=32)
+        order = ["#", *texts[:2], "on", *numbers, *texts[2:]]
+        for name in order:
+            justify: Literal["left", "right"] = "right" if name in ("#", *numbers) else "left"
+            limit = room if name in texts else None
+            table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", max_width=limit)
         styles = {"cpu": "yellow", "host": "red"}
-        for i, row in enumerate(self.ops):
-            cells = [str(i), "+".join(row.fused) or row.type]
-            cells += [row.module] if width >= WIDE else []
-            cells += [
-                {"accelerator": "acc"}.get(row.placement, row.placement),
-                "-" if row.cycles is None else f"{row.cycles:,}",
-                _percent(row.cycles, self.cycles.total),
-                _percent(row.utilization, 1) if row.utilization else "-",
-                _bytes(row.bytes_read),
-                _bytes(row.bytes_written),
-            ]
-            cells += [row.source] if width >= WIDER else []
-            table.add_row(*cells, style=styles.get(row.placement))
+        for row, cell in zip(self.ops, cells, strict=True):
+            table.add_row(*(cell[name] for name in order), style=styles.get(row.placement))
         return table
+
+    def _cells(self, index: int, row: OpRow) -> dict[str, str]:
+        return {
+            "#": str(index),
+            "operation": "+".join(row.fused) or row.type,
+            "module": row.module,
+            "source": row.source,
+            "on": "acc" if row.placement == "accelerator" else row.placement,
+            "cycles": "-" if row.cycles is None else f"{row.cycles:,}",
+            "share": _percent(row.cycles, self.cycles.total),
+            "util": _percent(row.utilization, 1) if row.utilization else "-",
+            "read": _bytes(row.bytes_read),
+            "written": _bytes(row.bytes_written),
+        }
 
     def summary(self) -> str:
         """Totals and verdict in a few lines."""
-        lines = []
         c = self.cycles
-        if c.total is None:
-            lines.append(f"cycles       none: machine {self.machine} has no timing")
+        lines: list[tuple[str, str]] = []
+        if c.total is None or c.cpu is None or c.accelerator_busy is None:
+            lines.append(("cycles", f"none: machine {self.machine} has no timing"))
         else:
             mhz = self.clock_mhz["accelerator"]
-            time = f"{_duration(c.total / mhz)} at {mhz:,} MHz"
-            memo = "; accelerator timing memoised" if self.memoised else ""
-            lines.append(f"cycles       {c.total:,}  ({time}{memo})")
-            lines.append(f"  cpu        {c.cpu:,}  ({self.instructions_retired:,} instructions retired)")
-            lines.append(f"  accelerator busy {c.accelerator_busy:,}  ({_percent(c.accelerator_busy, c.total)})")
+            wide = len(f"{c.total:,}")
+            memo = ", accelerator timing memoised" if self.memoised else ""
+            lines.append(("cycles", f"{c.total:,}  {_duration(c.total / mhz)} at {mhz:,} MHz{memo}"))
+            retired = f"{self.instructions_retired:,} instructions"
+            lines.append(("  cpu", f"{c.cpu:>{wide},}  {_percent(c.cpu, c.total)}, {retired}"))
+            busy = f"{c.accelerator_busy:>{wide},}  {_percent(c.accelerator_busy, c.total)} busy"
+            lines.append(("  accelerator", busy))
         if self.outputs.allclose is not None:
-            verdict = "equal to eager" if self.outputs.allclose else "DIFFER from eager"
+            verdict = "equal to eager" if self.outputs.allclose else "DIFFERENT from eager"
             error = self.outputs.max_abs_error
             largest = "" if error is None else f", largest absolute difference {error:.2g}"
-            lines.append(f"outputs      {verdict}{largest}")
+            lines.append(("outputs", f"{verdict}{largest}"))
         for fallback in self.fallbacks:
-            lines.append(f"fallback     {fallback.get('name', '?')} ran in PyTorch on the host, 0 cycles counted")
-        return "\n".join(lines)
+            lines.append(("fallback", f"{fallback['name']} ran in PyTorch on the host, its cycles are not counted"))
+        return "\n".join(f"{name:<14}{text}" for name, text in lines)
 
     def trace(self, path: str | Path) -> None:
         """Write a Chrome trace (JSON) with a row each for CPU, array, vector unit and DMA; open it in Perfetto.
@@ -299,9 +303,7 @@ class RunReport:
                     }
 
 
-def _row(
-    program: Program, command: Command, timing: CommandTiming, hardware: HardwareConfig, timed: bool
-) -> OpRow:
+def _row(program: Program, command: Command, timing: CommandTiming, hardware: HardwareConfig, timed: bool) -> OpRow:
     first, count = command.origin
     covered = program.origins[first : first + count]
     on_accelerator = command.placement is Placement.ACCELERATOR and timed

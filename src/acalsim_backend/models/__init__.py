@@ -35,9 +35,17 @@ class BuiltIn:
 CATALOGUE = {
     model.name: model
     for model in (
-        BuiltIn("matmul", "one matrix product and a bias, the tutorial's first model", "basic:MatMulModel", 136, ((8, 16),)),
+        BuiltIn(
+            "matmul", "one matrix product and a bias, the tutorial's first model", "basic:MatMulModel", 136, ((8, 16),)
+        ),
         BuiltIn("mlp", "linear, ReLU, linear", "basic:Mlp", 874, ((4, 16),)),
-        BuiltIn("attention", "transformer block: 4 heads, layer norm, GELU", "basic:TransformerBlock", 49_984, ((1, 32, 64),)),
+        BuiltIn(
+            "attention",
+            "transformer block: 4 heads, layer norm, GELU",
+            "basic:TransformerBlock",
+            49_984,
+            ((1, 32, 64),),
+        ),
         BuiltIn("resnet18", "image classifier, 18 layers", "resnet:resnet18", 11_689_512, ((1, 3, 224, 224),)),
         BuiltIn("resnet50", "image classifier, 50 layers", "resnet:resnet50", 25_557_032, ((1, 3, 224, 224),)),
     )

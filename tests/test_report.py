@@ -1,0 +1,215 @@
+"""Reports: does the JSON keep its schema, do the numbers follow from the run, and can people read the table?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acalsim_backend.errors import InputError
+from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.program.abi import DType, Placement, View
+from acalsim_backend.program.commands import Gemm, Softmax
+from acalsim_backend.program.program import Origin, Program, Tensor, TensorKind
+from acalsim_backend.report import Cycles, OpRow, Outputs, RunReport
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "report.schema.json").read_text())
+
+
+def view(tensor: int, *dims: int) -> View:
+    strides = tuple(math.prod(dims[i + 1 :]) for i in range(len(dims)))
+    return View(tensor, DType.F32, dims, strides)
+
+
+def linear_softmax() -> Program:
+    """x [8, 16] @ w [16, 32] + b on the accelerator, then softmax on the CPU."""
+    shapes = {"x": (8, 16), "w": (16, 32), "b": (32,), "h": (8, 32), "y": (8, 32)}
+    kinds = (TensorKind.INPUT, TensorKind.WEIGHT, TensorKind.WEIGHT, TensorKind.ARENA, TensorKind.OUTPUT)
+    tensors = tuple(
+        Tensor(i, name, kind, DType.F32, shape)
+        for i, ((name, shape), kind) in enumerate(zip(shapes.items(), kinds, strict=True))
+    )
+    bias = View(2, DType.F32, (8, 32), (0, 1))
+    return Program(
+        name="graph_0",
+        tensors=tensors,
+        commands=(
+            Gemm(view(0, 8, 16), view(1, 16, 32), view(3, 8, 32), bias, id=0, origin=(0, 2)),
+            Softmax(view(3, 8, 32), view(4, 8, 32), id=1, placement=Placement.CPU, origin=(2, 1), deps=(0,)),
+        ),
+        inputs=(0,),
+        outputs=(4,),
+        origins=(
+            Origin(0, "t_2 = MATMUL(input_0, param_1)", "MATMUL", "fc", "model.py:7", 2 * 8 * 16 * 32),
+            Origin(1, "t_4 = ADD(t_2, param_3)", "ADD", "fc", "model.py:7", 8 * 32),
+            Origin(2, "t_5 = SOFTMAX(t_4)", "SOFTMAX", "", "model.py:8", 5 * 8 * 32),
+        ),
+    )
+
+
+def result(**changes: object) -> SimpleNamespace:
+    """What a session returns for :func:`linear_softmax`: 1000 cycles of accelerator, then 4000 instructions."""
+    gemm = SimpleNamespace(
+        start_cycle=0,
+        end_cycle=1000,
+        cpu_instructions=0,
+        macs=8 * 16 * 32,
+        array_busy=150,
+        vector_busy=0,
+        bytes_read=2688,
+        bytes_written=1024,
+    )
+    softmax = SimpleNamespace(
+        start_cycle=1000,
+        end_cycle=5000,
+        cpu_instructions=4000,
+        macs=0,
+        array_busy=0,
+        vector_busy=0,
+        bytes_read=0,
+        bytes_written=0,
+    )
+    values = {
+        "timings": [gemm, softmax],
+        "cycles_total": 5000,
+        "cycles_cpu": 4000,
+        "cycles_accelerator_busy": 1000,
+        "instructions_retired": 4000,
+        "memoised": False,
+    }
+    return SimpleNamespace(**values | changes)
+
+
+@pytest.fixture
+def report() -> RunReport:
+    wall = {"simulate": 0.25, "eager": float("nan")}
+    return RunReport.build(linear_softmax(), result(), HardwareConfig(), model="toy", machine="unicorn", wall_s=wall)
+
+
+def test_has_every_command_a_row_that_names_what_it_covers(report):
+    gemm, softmax = report.ops
+    assert (gemm.name, gemm.type, gemm.placement, gemm.fused) == ("t_4", "GEMM", "accelerator", ("MATMUL", "ADD"))
+    assert (gemm.module, gemm.source, gemm.flops) == ("fc", "model.py:7", 2 * 8 * 16 * 32 + 8 * 32)
+    assert (softmax.name, softmax.placement, softmax.fused) == ("t_5", "cpu", ("SOFTMAX",))
+    assert report.cycles == Cycles(total=5000, cpu=4000, accelerator_busy=1000)
+
+
+def test_is_utilization_the_share_of_array_peak_over_the_span(report):
+    assert report.ops[0].utilization == 8 * 16 * 32 / (1000 * 16 * 16)
+    assert report.ops[1].utilization is None
+
+
+def test_are_bytes_the_engines_on_the_accelerator_and_the_operands_elsewhere(report):
+    assert (report.ops[0].bytes_read, report.ops[0].bytes_written) == (2688, 1024)
+    assert (report.ops[1].bytes_read, report.ops[1].bytes_written) == (8 * 32 * 4, 8 * 32 * 4)
+
+
+def test_does_a_machine_without_timing_give_null_cycles():
+    untimed = RunReport.build(
+        linear_softmax(), result(instructions_retired=None), HardwareConfig(), model="toy", machine="native"
+    )
+    values = untimed.to_dict()
+    jsonschema.validate(values, SCHEMA)
+    assert values["cycles"] == {"total": None, "cpu": None, "accelerator_busy": None}
+    assert [(row["start_cycle"], row["end_cycle"], row["utilization"]) for row in values["ops"]] == [(None,) * 3] * 2
+    assert values["ops"][0]["bytes_read"] == 4 * (8 * 16 + 16 * 32 + 32)
+    assert "machine native has no timing" in untimed.table()
+    with pytest.raises(InputError, match="no trace: machine native has no timing"):
+        untimed.trace("trace.json")
+
+
+def test_does_a_report_keep_its_schema_and_never_say_nan(report):
+    text = report.to_json()
+    values = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in the report"))
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(values, SCHEMA)
+    assert values["wall_s"] == {"eager": None, "compile": None, "build": None, "simulate": 0.25}
+
+
+def test_does_a_saved_report_load_as_it_was_and_ignore_what_it_does_not_know(report, tmp_path):
+    path = tmp_path / "r.json"
+    report = dataclasses.replace(report, wall_s={"simulate": 0.25}, outputs=Outputs(1e-6, True))
+    report.save(path)
+    assert RunReport.load(path) == report
+    values = json.loads(path.read_text())
+    values["from_the_future"] = values["ops"][0]["also"] = values["cycles"]["new"] = 1
+    path.write_text(json.dumps(values))
+    assert RunReport.load(path) == report
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read as a report"),
+        ("[]", "not a report of schema 1: schema is 'list'"),
+        ('{"schema": 2}', "not a report of schema 1: schema is 2"),
+        ('{"schema": 1}', "not a report of schema 1: 'outputs'"),
+    ],
+)
+def test_does_a_file_that_is_no_report_say_so(tmp_path, text, message):
+    path = tmp_path / "r.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"r.json: {message}"):
+        RunReport.load(path)
+
+
+def test_does_an_unwritable_place_name_the_remedy(report, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write .*r.json: Not a directory; choose another place"):
+        report.save(tmp_path / "file" / "r.json")
+
+
+@given(st.floats(), st.floats(allow_nan=True), st.booleans())
+def test_is_every_number_in_the_json_finite(error, wall, allclose):
+    report = RunReport.build(
+        linear_softmax(), result(), HardwareConfig(), model="toy", machine="unicorn", wall_s={"eager": wall}
+    )
+    values = dataclasses.replace(report, outputs=Outputs(error, allclose)).to_dict()
+    json.dumps(values, allow_nan=False)
+    assert values["outputs"]["max_abs_error"] == (error if math.isfinite(error) else None)
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160])
+def test_does_the_table_fit_and_keep_every_number(report, width):
+    big = dataclasses.replace(
+        report.ops[0],
+        fused=("CONV2D", "BATCH_NORM", "RELU", "ADD"),
+        module="layer4.1.downsample.0",
+        end_cycle=12_345_678,
+        bytes_read=987_654_321,
+    )
+    ops = (big,) * 12 + report.ops
+    report = dataclasses.replace(report, ops=ops, cycles=Cycles(123_456_789, 4000, 99_000_000))
+    text = report.table(width)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("12,345,678") == 12
+    assert text.count("942 MiB") == 12
+    assert "123,456,789" in text
+    assert ("layer4.1.downsample.0" in text) == (width >= 100)
+    assert ("model.py:7" in text) == (width >= 130)
+
+
+def test_does_the_trace_show_each_processor_in_its_own_lane(report, tmp_path):
+    path = tmp_path / "trace.json"
+    report.trace(path)
+    events = json.loads(path.read_text())["traceEvents"]
+    lanes = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    assert list(lanes.values()) == ["CPU", "array", "vector", "DMA"]
+    spans = [(lanes[e["tid"]], e["name"], e["ts"], e["dur"]) for e in events if e["ph"] == "X"]
+    assert spans == [
+        ("array", "MATMUL+ADD", 0.0, 1.0),  # microseconds at 1000 MHz
+        ("DMA", "MATMUL+ADD", 0.0, 1.0),
+        ("CPU", "SOFTMAX", 1.0, 4.0),
+    ]
+
+
+def test_are_unknown_cycles_none_not_zero():
+    row = OpRow("t", "GEMM", "cpu", (), "", "", None, None, 0, 0, 0, None)
+    assert row.cycles is None
