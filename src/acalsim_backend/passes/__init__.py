@@ -1,0 +1,99 @@
+"""From captured IR to Program: the passes, in the one order in which they run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from acalsim_backend.ir import ACALSimIR, ACALSimOp
+from acalsim_backend.ops.lowering import Lowered, Lowering
+from acalsim_backend.passes.batch_norm import FoldBatchNorm
+from acalsim_backend.passes.fold import Fold
+from acalsim_backend.passes.fuse_epilogue import FuseEpilogue
+from acalsim_backend.passes.fuse_pointwise import FusePointwise
+from acalsim_backend.passes.hoist import Hoist
+from acalsim_backend.passes.host import AssignHost
+from acalsim_backend.passes.link import link
+from acalsim_backend.passes.place import Place
+from acalsim_backend.passes.plan_memory import PlanMemory
+from acalsim_backend.passes.target import Target
+from acalsim_backend.program.program import Prepare, Program
+from acalsim_backend.program.verify import verify
+
+
+class IRPass(Protocol):
+    """Rewrites IR; never in place."""
+
+    @property
+    def name(self) -> str: ...
+
+    def apply(self, ir: ACALSimIR, target: Target) -> ACALSimIR: ...
+
+
+class CommandPass(Protocol):
+    """Rewrites lowered commands; never in place."""
+
+    @property
+    def name(self) -> str: ...
+
+    def apply(self, lowered: Lowered, target: Target) -> Lowered: ...
+
+
+IR_PASSES: tuple[IRPass, ...] = (AssignHost(), Fold(), FoldBatchNorm(), Hoist(), FuseEpilogue(), FusePointwise())
+COMMAND_PASSES: tuple[CommandPass, ...] = (Place(), PlanMemory())
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A Program with what the front end needs to bind and read it.
+
+    ``ir`` is the optimised IR (``{graph}.opt.ir``); ``lowered`` tells where IR tensors and outputs lie; ``prepare`` is
+    the same for the prepare Program.
+    """
+
+    program: Program
+    ir: ACALSimIR
+    lowered: Lowered
+    prepare: Compiled | None = None
+
+
+def compile_ir(ir: ACALSimIR, target: Target) -> Compiled:
+    """Run every pass and verify the result.
+
+    Raises:
+        UnsupportedError: operators or commands that the target's policy does not admit, all of them listed.
+        ProgramError: a pass broke a rule; a bug in acalsim.
+    """
+    captured = tuple(ir.ops)
+    for ir_pass in IR_PASSES:
+        ir = ir_pass.apply(ir, target)
+        ir.verify()
+    return _finish(ir, captured, target)
+
+
+def _finish(ir: ACALSimIR, captured: tuple[ACALSimOp, ...], target: Target) -> Compiled:
+    prepare = None
+    if ir.prepare is not None:
+        prepare_ir = FusePointwise().apply(ir.prepare, target)
+        prepare = _finish(prepare_ir, captured, target)
+    lowered = Lowering(ir, captured).run()
+    for command_pass in COMMAND_PASSES:
+        lowered = command_pass.apply(lowered, target)
+    program = link(lowered, _prepare_link(lowered, prepare))
+    verify(program)
+    return Compiled(program, replace(ir), lowered, prepare)
+
+
+def _prepare_link(owner: Lowered, prepare: Compiled | None) -> Prepare | None:
+    if prepare is None:
+        return None
+    inner = prepare.lowered
+    results = tuple(
+        (view.tensor, owner.names[name])
+        for name, view in zip(prepare.ir.outputs, inner.outputs, strict=True)
+        if name in owner.names
+    )
+    return Prepare(prepare.program, results)
+
+
+__all__ = ["COMMAND_PASSES", "IR_PASSES", "Compiled", "Target", "compile_ir"]

@@ -57,12 +57,10 @@ class Origin:
 class Prepare:
     """What has to be computed from weights before a Program can run, and again when one of ``sources`` changes.
 
-    ``results`` pairs a tensor id of ``program`` (an OUTPUT there) with a PREPARED tensor id of the owner; ``sources``
-    pairs a tensor id of ``program`` (a WEIGHT there) with a WEIGHT tensor id of the owner.
+    ``results`` pairs a tensor id of ``program`` (an OUTPUT there) with a PREPARED tensor id of the owner.
     """
 
     program: Program
-    sources: tuple[tuple[int, int], ...]
     results: tuple[tuple[int, int], ...]
 
 

@@ -1,0 +1,302 @@
+"""FX graph of core ATen operators -> ACALSim IR."""
+
+from __future__ import annotations
+
+import logging
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx
+from torch._decomp import core_aten_decompositions
+
+from acalsim_backend.errors import InputError, UnsupportedError
+from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
+from acalsim_backend.ops import operator_for
+
+log = logging.getLogger(__name__)
+
+
+def decomposition_table() -> dict[Any, Any]:
+    """Decompositions that bring a graph to the operators that ``ops`` knows."""
+    return dict(core_aten_decompositions())
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """PyTorch's short name, "float32"."""
+    return str(dtype).removeprefix("torch.")
+
+
+class ACALSimCompiler:
+    """Converts captured graphs; ``verbose`` prints each IR."""
+
+    def __init__(self, verbose: bool = False) -> None:
+        self.verbose = verbose
+
+    def compile(
+        self,
+        gm: fx.GraphModule,
+        example_inputs: Sequence[Any],
+        graph_name: str = "graph_0",
+        static_inputs: Sequence[int] = (),
+    ) -> ACALSimIR:
+        """Convert ``gm`` to IR.
+
+        ``example_inputs`` match the placeholders (real or fake tensors, ints). ``static_inputs`` are the positions of
+        parameters and buffers; ``Parameter`` instances count as such on their own. A graph that is not in core ATen
+        yet (from ``symbolic_trace`` or straight from Dynamo) is decomposed first.
+
+        Raises:
+            InputError: an element type or an argument that has no place in guest memory.
+        """
+        static = set(static_inputs) | {
+            i for i, value in enumerate(example_inputs) if isinstance(value, torch.nn.Parameter)
+        }
+        if not _is_core_aten(gm):
+            gm = to_core_aten(gm, example_inputs)
+        ir = _Capture(gm, example_inputs, graph_name, static).run()
+        ir.verify()
+        log.debug("%s", ir)
+        if self.verbose:
+            print(ir)
+        return ir
+
+
+def to_core_aten(gm: torch.nn.Module, example_inputs: Sequence[Any]) -> fx.GraphModule:
+    """Trace a module with concrete shapes down to functional core ATen; in-place writes to inputs become copy_."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with torch.no_grad():
+        functional = torch.func.functionalize(gm, remove="mutations")
+        traced = make_fx(
+            functional, decomposition_table=decomposition_table(), tracing_mode="fake", _allow_non_fake_inputs=True
+        )(*example_inputs)
+    traced.graph.eliminate_dead_code()
+    return traced
+
+
+def _is_core_aten(gm: fx.GraphModule) -> bool:
+    return all(
+        isinstance(node.target, torch._ops.OpOverload) or node.target is operator.getitem
+        for node in gm.graph.nodes
+        if node.op in ("call_function", "call_module", "call_method")
+    ) and all("val" in n.meta for n in gm.graph.nodes if n.op == "placeholder")
+
+
+class _Capture:
+    """One conversion: numbers tensors in order of first use and binds ATen arguments by name."""
+
+    def __init__(self, gm: fx.GraphModule, examples: Sequence[Any], name: str, static: set[int]) -> None:
+        self.gm = gm
+        self.examples = examples
+        self.static = static
+        self.ir = ACALSimIR(name)
+        self.names: dict[fx.Node, str] = {}
+        self.tuples: dict[fx.Node, dict[int, str]] = {}
+        self.position: dict[fx.Node, int] = {}
+        self.scalars: dict[fx.Node, Any] = {}
+
+    def run(self) -> ACALSimIR:
+        for node in self.gm.graph.nodes:
+            if node.op == "placeholder":
+                self.position[node] = len(self.position)
+                value = self.examples[self.position[node]]
+                if not isinstance(value, torch.Tensor):
+                    self.scalars[node] = value
+            elif node.op == "call_function":
+                self._call(node)
+            elif node.op == "output":
+                self._outputs(node)
+        for node in self.position:
+            if node not in self.scalars:
+                self._name(node)
+        order = sorted(self.ir.arguments.items(), key=lambda item: item[1])
+        self.ir.inputs = [name for name, _ in order if self.ir.tensors[name].is_input]
+        return self.ir
+
+    def _name(self, node: fx.Node) -> str:
+        """The tensor of a node, named at its first use."""
+        if node in self.names:
+            return self.names[node]
+        number = len(self.ir.tensors)
+        if node.op == "placeholder":
+            position = self.position[node]
+            is_param = position in self.static
+            desc = self._desc(f"{'param' if is_param else 'input'}_{number}", node)
+            desc.is_param, desc.is_input = is_param, not is_param
+            self.ir.arguments[desc.name] = position
+        elif node.op == "get_attr":
+            value = _attribute(self.gm, str(node.target))
+            desc = TensorDesc(f"param_{number}", tuple(value.shape), _storable(value.dtype, node), is_param=True)
+            self.ir.constants[desc.name] = value.detach()
+        else:
+            desc = self._desc(f"t_{number}", node)
+        self.names[node] = self.ir.add_tensor(desc).name
+        return desc.name
+
+    def _desc(self, name: str, node: fx.Node) -> TensorDesc:
+        value = node.meta.get("val")
+        if value is None and node.op == "placeholder":
+            value = self.examples[self.position[node]]
+        if not isinstance(value, torch.Tensor):
+            raise InputError(f"{node.format_node()}: expected one tensor, got {type(value).__name__}")
+        return TensorDesc(name, tuple(int(s) for s in value.shape), _storable(value.dtype, node))
+
+    def _call(self, node: fx.Node) -> None:
+        if node.target is operator.getitem:
+            source, index = node.args
+            assert isinstance(source, fx.Node) and isinstance(index, int)
+            self.names[node] = self.tuples[source][index]
+            return
+        if node.target is torch.ops.aten.copy_.default:
+            self._mutation(node)
+            return
+        target = node.target
+        assert isinstance(target, torch._ops.OpOverload)
+        if not isinstance(node.meta.get("val"), (torch.Tensor, list, tuple)):
+            if node.users:
+                raise UnsupportedError(f"{target}: returns {type(node.meta.get('val')).__name__}, not tensors")
+            return  # an assertion on metadata, already checked while tracing
+        inputs, roles, attrs = self._arguments(node, target)
+        handler = operator_for(str(target))
+        results, outputs = self._results(node)
+        op = ACALSimOp(
+            op_type=handler.op_type if handler else ACALSimOpType.HOST,
+            name=node.name,
+            inputs=inputs,
+            outputs=outputs,
+            attrs=attrs,
+            roles=roles,
+            results=results,
+            target=str(target),
+            compute=_promoted(node) if handler and handler.promotes else "",
+            module=_module_path(node),
+            source=_source_line(node),
+        )
+        if handler:
+            op.compute_cycles = handler.flops(op, self.ir)
+        self.ir.add_op(op)
+
+    def _arguments(self, node: fx.Node, target: torch._ops.OpOverload) -> tuple[list[str], list[str], dict[str, Any]]:
+        inputs: list[str] = []
+        roles: list[str] = []
+        attrs: dict[str, Any] = {}
+        schema = target._schema.arguments
+        bound = {arg.name: value for arg, value in zip(schema, node.args, strict=False)} | dict(node.kwargs)
+        for name, value in bound.items():
+            items = list(enumerate(value)) if isinstance(value, (list, tuple)) else [(None, value)]
+            if any(isinstance(item, fx.Node) and item not in self.scalars for _, item in items):
+                for i, item in items:
+                    if item is not None:
+                        inputs.append(self._name(item))
+                        roles.append(name if i is None else f"{name}.{i}")
+            elif name not in _PLACEMENT and value is not None and not _is_default(value, schema, name):
+                attrs[name] = self._plain(value)
+        return inputs, roles, attrs
+
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, fx.Node):
+            return self.scalars[value]
+        if isinstance(value, (list, tuple)):
+            return tuple(self._plain(v) for v in value)
+        if isinstance(value, (torch.dtype, torch.memory_format, torch.layout, torch.device)):
+            return str(value).removeprefix("torch.")
+        if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+            return value.node.require_hint() if hasattr(value.node, "require_hint") else int(value)
+        return value
+
+    def _results(self, node: fx.Node) -> tuple[list[int], list[str]]:
+        value = node.meta["val"]
+        if isinstance(value, torch.Tensor):
+            return [0], [self._name(node)]
+        used = sorted({user.args[1] for user in node.users if user.target is operator.getitem})  # type: ignore[type-var]
+        self.tuples[node] = {}
+        for index in used:
+            assert isinstance(index, int)
+            item = value[index]
+            desc = TensorDesc(f"t_{len(self.ir.tensors)}", tuple(map(int, item.shape)), _storable(item.dtype, node))
+            self.tuples[node][index] = self.ir.add_tensor(desc).name
+        return list(self.tuples[node]), list(self.tuples[node].values())
+
+    def _mutation(self, node: fx.Node) -> None:
+        destination, value = node.args[0], node.args[1]
+        assert isinstance(destination, fx.Node) and isinstance(value, fx.Node)
+        self.ir.mutations.append((self._name(destination), self._name(value)))
+        self.names[node] = self.names[value]
+
+    def _outputs(self, node: fx.Node) -> None:
+        (values,) = node.args
+        for value in values if isinstance(values, (list, tuple)) else (values,):
+            if isinstance(value, fx.Node) and value not in self.scalars:
+                name = self._name(value)
+                self.ir.tensors[name].is_output = True
+                self.ir.outputs.append(name)
+
+
+_PLACEMENT = ("device", "pin_memory", "layout", "memory_format")
+"""Arguments about where PyTorch would put a tensor; guest memory has one place and one layout."""
+
+
+def _is_default(value: Any, schema: Sequence[Any], name: str) -> bool:
+    (argument,) = (a for a in schema if a.name == name)
+    if not argument.has_default_value():
+        return False
+    default = argument.default_value
+    return type(value) is type(default) and bool(value == default)
+
+
+def _promoted(node: fx.Node) -> str:
+    """The dtype that PyTorch promotes the tensor and scalar arguments to."""
+    values = [a.meta["val"] if isinstance(a, fx.Node) else a for a in node.args]
+    operands = [v for v in values if isinstance(v, (torch.Tensor, int, float, bool))]
+    tensors = [v for v in operands if isinstance(v, torch.Tensor)]
+    if not tensors:
+        return ""
+    state = tensors[0]
+    for other in operands:
+        if other is not state:
+            state = torch.empty(_promoted_shape(state, other), dtype=torch.result_type(state, other), device="meta")
+    return dtype_name(state.dtype)
+
+
+def _promoted_shape(left: torch.Tensor, right: Any) -> tuple[int, ...]:
+    """0-d unless a dimensioned tensor took part: PyTorch promotes 0-d tensors like scalars."""
+    rank = max(left.dim(), right.dim() if isinstance(right, torch.Tensor) else 0)
+    return (1,) * rank
+
+
+def _attribute(module: torch.nn.Module, path: str) -> torch.Tensor:
+    value: Any = module
+    for part in path.split("."):
+        value = getattr(value, part)
+    if not isinstance(value, torch.Tensor):
+        raise InputError(f"attribute {path} is a {type(value).__name__}, expected a tensor")
+    return value
+
+
+def _storable(dtype: torch.dtype, node: fx.Node) -> str:
+    name = dtype_name(dtype)
+    if name not in DTYPES:
+        raise InputError(
+            f"{node.format_node() or node.name}: element type {name} has no place in guest memory, "
+            f"expected one of {', '.join(DTYPES)}; convert the tensor first"
+        )
+    return name
+
+
+def _module_path(node: fx.Node) -> str:
+    stack = node.meta.get("nn_module_stack")
+    if not stack:
+        return ""
+    path, _ = list(stack.values())[-1]
+    return str(path).replace("L['self']", "").replace("L['fn']", "").lstrip(".")
+
+
+def _source_line(node: fx.Node) -> str:
+    """``file:line`` of the user's code, from the innermost frame outside torch."""
+    import re
+
+    frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    user = [f for f in frames if "/torch/" not in f[0]] or frames
+    return f"{user[-1][0]}:{user[-1][1]}" if user else ""

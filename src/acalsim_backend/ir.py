@@ -1,0 +1,275 @@
+"""ACALSim IR: a flat list of named tensors and operations, printed as the tutorial prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from typing import Any
+
+from acalsim_backend.errors import ProgramError
+from acalsim_backend.program.abi import DType
+
+DTYPES: dict[str, DType] = {
+    "bool": DType.BOOL,
+    "uint8": DType.U8,
+    "int8": DType.I8,
+    "int16": DType.I16,
+    "int32": DType.I32,
+    "int64": DType.I64,
+    "float16": DType.F16,
+    "bfloat16": DType.BF16,
+    "float32": DType.F32,
+    "float64": DType.F64,
+}
+"""PyTorch's names of the element types that guest memory can hold."""
+
+
+class ACALSimOpType(Enum):
+    """Operations of the IR. VECTOR is a fused group of pointwise operations, HOST any ATen operator run by PyTorch."""
+
+    ADD = auto()
+    SUB = auto()
+    MUL = auto()
+    DIV = auto()
+    NEG = auto()
+    ABS = auto()
+    MINIMUM = auto()
+    MAXIMUM = auto()
+    CLAMP = auto()
+    POW = auto()
+    EXP = auto()
+    LOG = auto()
+    SQRT = auto()
+    RSQRT = auto()
+    RECIPROCAL = auto()
+    SIN = auto()
+    COS = auto()
+    ERF = auto()
+    FLOOR = auto()
+    CEIL = auto()
+    EQ = auto()
+    NE = auto()
+    LT = auto()
+    LE = auto()
+    GT = auto()
+    GE = auto()
+    LOGICAL_AND = auto()
+    LOGICAL_OR = auto()
+    LOGICAL_XOR = auto()
+    LOGICAL_NOT = auto()
+    BITWISE_AND = auto()
+    BITWISE_OR = auto()
+    BITWISE_XOR = auto()
+    BITWISE_NOT = auto()
+    WHERE = auto()
+    CAST = auto()
+    RELU = auto()
+    SIGMOID = auto()
+    TANH = auto()
+    GELU = auto()
+    MATMUL = auto()
+    GEMM = auto()
+    CONV2D = auto()
+    SOFTMAX = auto()
+    LOG_SOFTMAX = auto()
+    BATCH_NORM = auto()
+    LAYER_NORM = auto()
+    SUM = auto()
+    MEAN = auto()
+    MAX = auto()
+    MIN = auto()
+    ANY = auto()
+    MAX_POOL2D = auto()
+    AVG_POOL2D = auto()
+    ADAPTIVE_AVG_POOL2D = auto()
+    RESHAPE = auto()
+    PERMUTE = auto()
+    EXPAND = auto()
+    SLICE = auto()
+    SELECT = auto()
+    SPLIT = auto()
+    COPY = auto()
+    CAT = auto()
+    PAD = auto()
+    FULL = auto()
+    VECTOR = auto()
+    HOST = auto()
+
+
+@dataclass
+class TensorDesc:
+    """A tensor of the IR. ``dtype`` is PyTorch's name; a tensor may be input and output at once."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    is_input: bool = False
+    is_output: bool = False
+    is_param: bool = False
+    memory_addr: int | None = None
+
+    @property
+    def numel(self) -> int:
+        n = 1
+        for d in self.shape:
+            n *= d
+        return n
+
+    def __str__(self) -> str:
+        mark = " [input]" if self.is_input else " [param]" if self.is_param else " [output]" if self.is_output else ""
+        return f"{self.name}: {self.shape} {self.dtype}{mark}"
+
+
+@dataclass
+class ACALSimOp:
+    """One operation.
+
+    ``inputs`` are tensor names and ``roles`` the ATen argument that each one is ("self", "weight", "tensors.0");
+    arguments that are not tensors stand in ``attrs`` under their ATen names, unless they are ATen's defaults. ``outputs`` are the results that somebody
+    uses, ``results`` their positions in the ATen return. ``target`` is the ATen overload ("aten.add.Tensor").
+    ``compute`` is the dtype to which PyTorch promotes the arguments of a pointwise operation. ``covers`` are the indices of the captured operations that this one stands for; ``body`` is a fused group's content.
+    """
+
+    op_type: ACALSimOpType
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    attrs: dict[str, Any] = field(default_factory=dict)
+    compute_cycles: int = 0
+    roles: list[str] = field(default_factory=list)
+    results: list[int] = field(default_factory=list)
+    target: str = ""
+    compute: str = ""
+    module: str = ""
+    source: str = ""
+    covers: tuple[int, ...] = ()
+    body: tuple[ACALSimOp, ...] = ()
+
+    def input(self, role: str) -> str | None:
+        """The tensor that plays ``role``, or None."""
+        return self.inputs[self.roles.index(role)] if role in self.roles else None
+
+    def output(self, result: int = 0) -> str | None:
+        """The tensor of ATen result ``result``, or None if nobody uses it."""
+        return self.outputs[self.results.index(result)] if result in self.results else None
+
+    def rename(self, names: dict[str, str]) -> ACALSimOp:
+        """A copy with tensors renamed."""
+        return replace(
+            self,
+            inputs=[names.get(n, n) for n in self.inputs],
+            outputs=[names.get(n, n) for n in self.outputs],
+            body=tuple(op.rename(names) for op in self.body),
+        )
+
+    def __str__(self) -> str:
+        attrs = {k: v for k, v in self.attrs.items() if v is not False}
+        text = f"{', '.join(self.outputs)} = {self.op_type.name}({', '.join(self.inputs)})"
+        if self.body:
+            text += " { " + "; ".join(str(op) for op in self.body) + " }"
+        if attrs:
+            text += " {" + ", ".join(f"{k}={v}" for k, v in attrs.items()) + "}"
+        return text
+
+
+@dataclass
+class ACALSimIR:
+    """A graph: tensors by name, operations in execution order, and the caller's view of its inputs and outputs.
+
+    ``inputs`` and ``outputs`` are in the caller's order. ``params`` maps parameters and buffers to their position
+    among the graph's arguments (absent for those whose values stand in ``constants``), ``arguments`` does the same for
+    inputs. ``mutations`` pairs an input with the tensor that has to be written back to it after a run. ``prepare``
+    computes tensors named in ``prepared`` from parameters alone.
+    """
+
+    name: str
+    tensors: dict[str, TensorDesc] = field(default_factory=dict)
+    ops: list[ACALSimOp] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    constants: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, int] = field(default_factory=dict)
+    mutations: list[tuple[str, str]] = field(default_factory=list)
+    prepare: ACALSimIR | None = None
+    prepared: tuple[str, ...] = ()
+
+    def add_tensor(self, desc: TensorDesc) -> TensorDesc:
+        """Enter a tensor; its name must be new."""
+        if desc.name in self.tensors:
+            raise ProgramError(f"{self.name}: tensor {desc.name} is defined twice")
+        self.tensors[desc.name] = desc
+        return desc
+
+    def add_op(self, op: ACALSimOp) -> ACALSimOp:
+        """Append an operation whose tensors are known."""
+        op.covers = op.covers or (len(self.ops),)
+        self.ops.append(op)
+        return op
+
+    def users(self) -> dict[str, list[ACALSimOp]]:
+        """Operations that read each tensor."""
+        users: dict[str, list[ACALSimOp]] = {name: [] for name in self.tensors}
+        for op in self.ops:
+            for name in dict.fromkeys(op.inputs):
+                users[name].append(op)
+        return users
+
+    def producers(self) -> dict[str, ACALSimOp]:
+        """The operation that writes each tensor."""
+        return {name: op for op in self.ops for name in op.outputs}
+
+    def escaping(self) -> set[str]:
+        """Tensors that must exist after the run: outputs and the sources of mutations."""
+        return {*self.outputs, *(value for _, value in self.mutations)}
+
+    def fresh(self, prefix: str, like: TensorDesc | None = None, **changes: Any) -> TensorDesc:
+        """Enter a tensor with an unused name, shaped like another one unless told otherwise."""
+        number = len(self.tensors)
+        while f"{prefix}_{number}" in self.tensors:
+            number += 1
+        base = like or TensorDesc("", ())
+        plain = {"is_input": False, "is_output": False, "is_param": False, "memory_addr": None}
+        return self.add_tensor(replace(base, **{**plain, **changes, "name": f"{prefix}_{number}"}))
+
+    def verify(self) -> None:
+        """Check that names resolve, that values are defined before use and defined once.
+
+        Raises:
+            ProgramError: the first rule that is broken, with the operation's text.
+        """
+        defined = {n for n, t in self.tensors.items() if t.is_input or t.is_param} | set(self.constants)
+        defined |= set(self.prepared)
+        for op in self.ops:
+            for name in op.inputs:
+                if name not in defined:
+                    raise ProgramError(f"{self.name}: {op} reads {name}, which nothing before it defines")
+            for name in op.outputs:
+                if name not in self.tensors:
+                    raise ProgramError(f"{self.name}: {op} writes {name}, which is not in the tensor table")
+                if name in defined:
+                    raise ProgramError(f"{self.name}: {op} writes {name}, which is already defined")
+                defined.add(name)
+            if len(op.roles) != len(op.inputs) or len(op.results) != len(op.outputs):
+                raise ProgramError(f"{self.name}: {op} has {len(op.inputs)} inputs with {len(op.roles)} roles")
+        for name in self.escaping():
+            if name not in defined:
+                raise ProgramError(f"{self.name}: output {name} is never defined")
+
+    def lines(self) -> Iterator[str]:
+        """The text form."""
+        yield f"=== ACALSim IR: {self.name} ===\n"
+        yield "Tensors:"
+        yield from (f"  {t}" for t in self.tensors.values())
+        yield "\nOperations:"
+        yield from (f"  {i}: {op}" for i, op in enumerate(self.ops))
+        yield f"\nInputs: {self.inputs}"
+        yield f"Outputs: {self.outputs}"
+        if self.mutations:
+            yield f"Mutations: {self.mutations}"
+        if self.prepare is not None:
+            yield f"\nPrepared: {list(self.prepared)}"
+            yield from self.prepare.lines()
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())

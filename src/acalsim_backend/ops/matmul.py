@@ -1,0 +1,105 @@
+"""Matrix products: MATMUL and GEMM, both one GEMM command."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType
+from acalsim_backend.ops.base import Operator, Signature, dtype_of
+from acalsim_backend.ops.lowering import Lowering, broadcast
+from acalsim_backend.program.abi import Activation, View
+from acalsim_backend.program.commands import Gemm
+
+
+def activation_of(op: ACALSimOp) -> Activation:
+    """The activation that the fuse pass put on a GEMM or CONV2D."""
+    return Activation[op.attrs.get("activation", "NONE")]
+
+
+class Matmul(Operator):
+    """self @ mat2 for 2-D matrices or batches of them: mm, bmm."""
+
+    op_type = ACALSimOpType.MATMUL
+    targets = ("aten.mm.default", "aten.bmm.default")
+    left, right = "self", "mat2"
+
+    def matrices(self, op: ACALSimOp) -> tuple[str, str]:
+        """Names of the two factors."""
+        a, b = op.input(self.left), op.input(self.right)
+        assert a is not None and b is not None
+        return a, b
+
+    def infer(self, op: ACALSimOp, ir: ACALSimIR) -> Signature:
+        a, b = (ir.tensors[n] for n in self.matrices(op))
+        return [((*a.shape[:-1], b.shape[-1]), ir.tensors[op.outputs[0]].dtype)]
+
+    def flops(self, op: ACALSimOp, ir: ACALSimIR) -> int:
+        a, _ = self.matrices(op)
+        return 2 * ir.tensors[op.outputs[0]].numel * ir.tensors[a].shape[-1]
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        a, b = (to.view(n) for n in self.matrices(op))
+        out = to.define(op.outputs[0])
+        bias = op.input("bias")
+        if out.numel and a.dims[-1] == 0:
+            self._empty_product(op, to, out)
+            return
+        to.emit(
+            Gemm(
+                a=a,
+                b=b,
+                out=out,
+                bias=broadcast(to.view(bias), out.dims) if bias else None,
+                alpha=float(op.attrs.get("alpha", 1)),
+                beta=float(op.attrs.get("beta", 1)),
+                activation=activation_of(op),
+            )
+        )
+
+    def _empty_product(self, op: ACALSimOp, to: Lowering, out: View) -> None:
+        """K = 0: the sum is empty, so the result is beta * bias, or zero. The fuse pass leaves these alone."""
+        bias = op.input("bias")
+        to.fill(out, 0)
+        if bias is not None:
+            zero = to.scratch((*out.dims[:-1], 1), out.dtype)
+            row = to.scratch((*out.dims[:-2], 1, out.dims[-1]), out.dtype)
+            to.fill(zero, 0)
+            to.fill(row, 0)
+            to.emit(
+                Gemm(zero, row, out, broadcast(to.view(bias), out.dims), beta=float(op.attrs.get("beta", 1)))
+            )
+
+
+class Gemm2d(Matmul):
+    """beta * self + alpha * mat1 @ mat2: addmm, baddbmm. ``self`` becomes the role "bias"."""
+
+    op_type = ACALSimOpType.GEMM
+    targets = ("aten.addmm.default", "aten.baddbmm.default")
+
+    def matrices(self, op: ACALSimOp) -> tuple[str, str]:
+        a, b = op.input("mat1") or op.input("batch1"), op.input("mat2") or op.input("batch2")
+        assert a is not None and b is not None
+        return a, b
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        super().lower(replace(op, roles=["bias" if r == "self" else r for r in op.roles]), to)
+
+    def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
+        integer = not dtype_of(op.outputs[0], ir).is_float
+        scaled = any(op.attrs.get(name, 1) not in (0, 1) for name in ("alpha", "beta"))
+        return "alpha and beta of an integer product are real numbers in the GEMM command" if integer and scaled else None
+
+
+def is_matmul(op: ACALSimOp) -> bool:
+    """Whether the operation is a matrix product of either form."""
+    return op.op_type in (ACALSimOpType.MATMUL, ACALSimOpType.GEMM)
+
+
+def has_bias(op: ACALSimOp) -> bool:
+    """Whether a product or convolution already adds something."""
+    return "bias" in op.roles or (op.op_type is ACALSimOpType.GEMM and "self" in op.roles)
+
+
+def accumulates_exactly(op: ACALSimOp, ir: ACALSimIR) -> bool:
+    """Whether adding a bias before rounding to the result's dtype equals adding it after."""
+    return DTYPES[ir.tensors[op.outputs[0]].dtype].itemsize >= 4 and dtype_of(op.outputs[0], ir).is_float

@@ -1,0 +1,103 @@
+"""Operators that make memory: copies, concatenation, padding, constant fills."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
+from acalsim_backend.ops.base import Operator, Signature, normal_axis
+from acalsim_backend.ops.lowering import Lowering
+
+
+class Clone(Operator):
+    """clone, contiguous: a dense copy. One of dense memory that the caller will never see is free."""
+
+    op_type = ACALSimOpType.COPY
+    targets = ("aten.clone.default",)
+
+    def infer(self, op: ACALSimOp, ir: ACALSimIR) -> Signature:
+        source = ir.tensors[op.inputs[0]]
+        return [(source.shape, source.dtype)]
+
+    def flops(self, op: ACALSimOp, ir: ACALSimIR) -> int:
+        return 0
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        source = to.view(op.inputs[0])
+        if source.is_contiguous and op.outputs[0] not in to.escaping:
+            to.alias(op.outputs[0], source)
+        else:
+            to.copy(source, to.define(op.outputs[0]))
+
+
+class Cat(Operator):
+    """cat(tensors, dim): one copy per part."""
+
+    op_type = ACALSimOpType.CAT
+    targets = ("aten.cat.default",)
+
+    def flops(self, op: ACALSimOp, ir: ACALSimIR) -> int:
+        return 0
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        out = to.define(op.outputs[0])
+        axis = normal_axis(op.attrs.get("dim", 0), len(out.dims))
+        at = 0
+        for name in op.inputs:
+            part = to.view(name)
+            if part.dims == (0,):
+                continue  # ATen's legacy empty tensor, which fits anything
+            offset = out.offset + at * out.strides[axis] * out.dtype.itemsize
+            if part.numel:
+                to.copy(part, replace(out, dims=part.dims, offset=offset))
+            at += part.dims[axis]
+
+
+class Pad(Operator):
+    """constant_pad_nd(self, pad, value): a fill and a copy into its interior; negative padding crops."""
+
+    op_type = ACALSimOpType.PAD
+    targets = ("aten.constant_pad_nd.default",)
+
+    def flops(self, op: ACALSimOp, ir: ACALSimIR) -> int:
+        return 0
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        source, out = to.view(op.inputs[0]), to.define(op.outputs[0])
+        pads = op.attrs["pad"]
+        x, interior = source, out
+        for i in range(len(pads) // 2):
+            axis = len(source.dims) - 1 - i
+            before, after = pads[2 * i], pads[2 * i + 1]
+            length = source.dims[axis] + min(before, 0) + min(after, 0)
+            x, interior = (
+                replace(
+                    view,
+                    dims=(*view.dims[:axis], length, *view.dims[axis + 1 :]),
+                    offset=view.offset + skip * view.strides[axis] * view.dtype.itemsize,
+                )
+                for view, skip in ((x, max(-before, 0)), (interior, max(before, 0)))
+            )
+        to.fill(out, op.attrs.get("value", 0))
+        if x.numel:
+            to.copy(x, interior)
+
+
+class Full(Operator):
+    """full, full_like, zeros, ones, scalar_tensor: one value everywhere. Pointwise users take it as a scalar."""
+
+    op_type = ACALSimOpType.FULL
+    targets = ("aten.full.default", "aten.full_like.default", "aten.scalar_tensor.default")
+
+    def flops(self, op: ACALSimOp, ir: ACALSimIR) -> int:
+        return 0
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        to.fill(to.define(op.outputs[0]), full_value(op))
+
+
+def full_value(op: ACALSimOp) -> float:
+    """The value of a FULL operation."""
+    value = op.attrs.get("fill_value", op.attrs.get("s"))
+    assert value is not None
+    return float(value) if isinstance(value, float) else int(value)

@@ -1,0 +1,166 @@
+"""Reductions over any set of axes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
+from acalsim_backend.ops.base import Operator, Signature, dtype_of, normal_axis
+from acalsim_backend.ops.lowering import Lowering
+from acalsim_backend.program.abi import MAX_RANK, DType, ReduceOp, View, contiguous_strides
+from acalsim_backend.program.commands import Reduce
+
+
+def reduced_axes(op: ACALSimOp, rank: int) -> tuple[int, ...]:
+    """The axes that ATen's ``dim`` argument names; all of them when it is absent or empty."""
+    dim = op.attrs.get("dim")
+    items = () if dim is None else dim if isinstance(dim, tuple) else (dim,)
+    return tuple(sorted({normal_axis(int(d), rank) for d in items})) or tuple(range(rank))
+
+
+def keepdim_view(view: View, dims: tuple[int, ...], axes: tuple[int, ...]) -> View:
+    """A result seen with the input's rank: size 1 on the reduced axes."""
+    kept = tuple(1 if i in axes else d for i, d in enumerate(dims))
+    return replace(view, dims=kept, strides=contiguous_strides(kept))
+
+
+def grouped(x: View, out: View, axes: tuple[int, ...]) -> tuple[View, View, int]:
+    """Merge neighbouring axes of one kind (kept or reduced) that x walks evenly; returns x, out and the axis mask."""
+    dims: list[int] = []
+    x_strides: list[int] = []
+    out_dims: list[int] = []
+    kinds: list[bool] = []
+    for i, (d, s) in enumerate(zip(x.dims, x.strides, strict=True)):
+        if d == 1:
+            continue
+        kind = i in axes
+        if dims and kinds[-1] == kind and x_strides[-1] == s * d:
+            dims[-1] *= d
+            x_strides[-1] = s
+            out_dims[-1] = 1 if kind else dims[-1]
+        else:
+            dims.append(d)
+            x_strides.append(s)
+            out_dims.append(1 if kind else d)
+            kinds.append(kind)
+    if not dims:
+        dims, x_strides, out_dims, kinds = [1], [1], [1], [True]
+    mask = sum(1 << i for i, kind in enumerate(kinds) if kind)
+    result = replace(out, dims=tuple(out_dims), strides=contiguous_strides(tuple(out_dims)))
+    return replace(x, dims=tuple(dims), strides=tuple(x_strides)), result, mask
+
+
+class _Reduction(Operator):
+    """Shared by the reductions: shape rule and lowering to one REDUCE command."""
+
+    reduce_op: ReduceOp
+    empty: float | None = None
+    """Value over no elements, where PyTorch defines one."""
+
+    def infer(self, op: ACALSimOp, ir: ACALSimIR) -> Signature | None:
+        shape = ir.tensors[op.inputs[0]].shape
+        axes = reduced_axes(op, len(shape))
+        kept = tuple(1 if i in axes else d for i, d in enumerate(shape))
+        if not op.attrs.get("keepdim"):
+            kept = tuple(d for i, d in enumerate(shape) if i not in axes)
+        return [(kept, ir.tensors[name].dtype) for name in op.outputs]
+
+    def flops(self, op: ACALSimOp, ir: ACALSimIR) -> int:
+        return ir.tensors[op.inputs[0]].numel
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        x = to.view(op.inputs[0])
+        axes = reduced_axes(op, len(x.dims))
+        value, indices = op.output(0), op.output(1)
+        out = to.define(value) if value else to.scratch(to.ir.tensors[op.outputs[0]].shape, x.dtype)
+        if x.numel == 0 and out.numel:
+            assert self.empty is not None  # ATen refuses the others while tracing
+            to.fill(out, self.empty)
+            return
+        x = to.convert(x, self.accumulation(x.dtype, out.dtype))
+        if len(x.dims) > MAX_RANK:
+            x = to.dense(x)
+        where = None
+        if indices:
+            (axis,) = axes or (0,)
+            position = to.define(indices)
+            if not x.dims:
+                to.fill(position, 0)
+            else:
+                lead, tail = _product(x.dims[:axis]), _product(x.dims[axis + 1 :])
+                x = to.dense(x)
+                x = replace(x, dims=(lead, x.dims[axis], tail), strides=contiguous_strides((lead, x.dims[axis], tail)))
+                out, where = (
+                    replace(v, dims=(lead, 1, tail), strides=contiguous_strides((lead, 1, tail)))
+                    for v in (out, position)
+                )
+                to.emit(Reduce(x=x, out=out, indices=where, op=self.reduce_op, axes=0b010))
+                return
+        x, out, mask = grouped(x, out, axes)
+        to.emit(Reduce(x=x, out=out, op=self.reduce_op, axes=mask))
+
+    def accumulation(self, source: DType, result: DType) -> DType:
+        """The dtype that x must have for the command."""
+        return result if not source.is_float else source
+
+    def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
+        x = ir.tensors[op.inputs[0]]
+        if x.numel == 0 and ir.tensors[op.outputs[0]].numel and self.empty is None:
+            return "reduction over no elements"
+        return None
+
+
+def _product(dims: tuple[int, ...]) -> int:
+    n = 1
+    for d in dims:
+        n *= d
+    return n
+
+
+class Sum(_Reduction):
+    """sum over axes."""
+
+    op_type = ACALSimOpType.SUM
+    targets = ("aten.sum.default", "aten.sum.dim_IntList")
+    reduce_op = ReduceOp.SUM
+    empty = 0.0
+
+
+class Mean(_Reduction):
+    """mean over axes."""
+
+    op_type = ACALSimOpType.MEAN
+    targets = ("aten.mean.default", "aten.mean.dim")
+    reduce_op = ReduceOp.MEAN
+    empty = float("nan")
+
+
+class Max(_Reduction):
+    """amax over axes, and max along one axis with its indices."""
+
+    op_type = ACALSimOpType.MAX
+    targets = ("aten.amax.default", "aten.max.default", "aten.max.dim")
+    reduce_op = ReduceOp.MAX
+
+
+class Min(_Reduction):
+    """amin over axes, and min along one axis with its indices."""
+
+    op_type = ACALSimOpType.MIN
+    targets = ("aten.amin.default", "aten.min.default", "aten.min.dim")
+    reduce_op = ReduceOp.MIN
+
+
+class Any(_Reduction):
+    """Logical or over axes: the maximum of truth values."""
+
+    op_type = ACALSimOpType.ANY
+    targets = ("aten.any.default", "aten.any.dim", "aten.any.dims")
+    reduce_op = ReduceOp.MAX
+    empty = 0.0
+
+    def accumulation(self, source: DType, result: DType) -> DType:
+        return DType.BOOL
+
+    def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
+        return "result is not bool" if dtype_of(op.outputs[0], ir) is not DType.BOOL else None

@@ -1,0 +1,397 @@
+"""Pointwise operators: every one is a row of a table, and a fused group of them is one VECTOR command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from acalsim_backend.errors import UnsupportedError
+from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType
+from acalsim_backend.ops.base import Operator, Signature, operator_of, register
+from acalsim_backend.ops.lowering import Lowering, broadcast, collapse, immediate, split_rank
+from acalsim_backend.program.abi import DType, VectorOp
+from acalsim_backend.program.commands import (
+    MAX_VECTOR_INPUTS,
+    MAX_VECTOR_INSTRUCTIONS,
+    MAX_VECTOR_OUTPUTS,
+    MAX_VECTOR_REGISTERS,
+    Vector,
+    VectorInstruction,
+)
+
+TRANSCENDENTAL = frozenset(
+    {
+        VectorOp.EXP,
+        VectorOp.LOG,
+        VectorOp.TANH,
+        VectorOp.SIGMOID,
+        VectorOp.ERF,
+        VectorOp.GELU,
+        VectorOp.GELU_TANH,
+        VectorOp.POW,
+        VectorOp.SIN,
+        VectorOp.COS,
+    }
+)
+"""Functions that the kernels provide in single precision only."""
+
+
+@dataclass
+class Emitter:
+    """Builds the micro-program of one VECTOR command in SSA form; ``finish`` assigns registers.
+
+    Values are indices into ``code``. Operands are IR tensor names.
+    """
+
+    ir: ACALSimIR
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    code: list[VectorInstruction] = field(default_factory=list)
+    values: dict[str, int] = field(default_factory=dict)
+    memo: dict[VectorInstruction, int] = field(default_factory=dict)
+
+    def add(self, instruction: VectorInstruction) -> int:
+        """Append an instruction, or find the value of an equal one."""
+        if instruction not in self.memo:
+            self.memo[instruction] = len(self.code)
+            self.code.append(instruction)
+        return self.memo[instruction]
+
+    def load(self, name: str) -> int:
+        """Value of an IR tensor: computed in this group, or read from memory."""
+        if name not in self.values:
+            self.inputs.append(name)
+            dtype = DTYPES[self.ir.tensors[name].dtype]
+            self.values[name] = self.add(VectorInstruction(VectorOp.LOAD, dtype, 0, a=len(self.inputs) - 1))
+        return self.values[name]
+
+    def constant(self, value: float, dtype: DType) -> int:
+        return self.add(VectorInstruction(VectorOp.CONST, dtype, 0, imm=immediate(value, dtype)))
+
+    def cast(self, value: int, dtype: DType) -> int:
+        """Convert; nothing to do when the value has the dtype."""
+        source = self.code[value].dtype
+        if source is dtype:
+            return value
+        return self.add(VectorInstruction(VectorOp.CAST, dtype, 0, a=value, src_dtype=source))
+
+    def apply(self, op: VectorOp, dtype: DType, *args: int) -> int:
+        """An arithmetic instruction on values of one dtype; comparisons read ``src_dtype``."""
+        source = self.code[args[0]].dtype
+        a, b, c = (*args, 0, 0)[:3]
+        return self.add(VectorInstruction(op, dtype, 0, a, b, c, src_dtype=source))
+
+    def operand(self, op: ACALSimOp, role: str, dtype: DType) -> int:
+        """An argument, tensor or scalar, converted to ``dtype``."""
+        name = op.input(role)
+        if name is None:
+            return self.constant(op.attrs[role], dtype)
+        return self.cast(self.load(name), dtype)
+
+    def run(self, op: ACALSimOp) -> None:
+        """Emit one pointwise IR operation."""
+        handler = operator_of(op)
+        assert isinstance(handler, Pointwise)
+        out = op.outputs[0]
+        self.values[out] = self.cast(handler.emit(self, op), DTYPES[self.ir.tensors[out].dtype])
+
+    def finish(self, outputs: list[str]) -> list[VectorInstruction] | None:
+        """Instructions with registers: LOADs, then arithmetic, then STOREs. None if the command's limits are passed."""
+        self.outputs = outputs
+        loads = [i for i, c in enumerate(self.code) if c.op is VectorOp.LOAD]
+        rest = [i for i, c in enumerate(self.code) if c.op is not VectorOp.LOAD]
+        order = loads + rest
+        stored = [self.values[name] for name in outputs]
+        last = {value: len(order) for value in stored}
+        for position, i in enumerate(order):
+            for source in _sources(self.code[i]):
+                last[source] = max(last.get(source, 0), position)
+        if (
+            len(self.inputs) > MAX_VECTOR_INPUTS
+            or len(outputs) > MAX_VECTOR_OUTPUTS
+            or len(order) + len(outputs) > MAX_VECTOR_INSTRUCTIONS
+        ):
+            return None
+        free = list(range(MAX_VECTOR_REGISTERS))
+        register_of: dict[int, int] = {}
+        program: list[VectorInstruction] = []
+        for position, i in enumerate(order):
+            instruction = self.code[i]
+            sources = _sources(instruction)
+            renamed = [register_of[s] for s in sources]
+            if not free:
+                return None
+            # taken before the sources are given back: a kernel may write its result while it reads them
+            register_of[i] = free.pop(0)
+            for s in dict.fromkeys(sources):
+                if last[s] == position:
+                    free.append(register_of[s])
+            if i not in last:
+                free.append(register_of[i])
+            free.sort()
+            if sources:
+                a, b, c = (*renamed, 0, 0)[:3]
+                instruction = replace(instruction, a=a, b=b, c=c)
+            program.append(replace(instruction, dst=register_of[i]))
+        for k, value in enumerate(stored):
+            program.append(VectorInstruction(VectorOp.STORE, self.code[value].dtype, k, a=register_of[value]))
+        return program
+
+
+_ARITY = {
+    VectorOp.LOAD: 0,
+    VectorOp.CONST: 0,
+    VectorOp.WHERE: 3,
+    **dict.fromkeys(
+        (
+            VectorOp.ADD,
+            VectorOp.SUB,
+            VectorOp.MUL,
+            VectorOp.DIV,
+            VectorOp.MIN,
+            VectorOp.MAX,
+            VectorOp.POW,
+            VectorOp.EQ,
+            VectorOp.NE,
+            VectorOp.LT,
+            VectorOp.LE,
+            VectorOp.GT,
+            VectorOp.GE,
+            VectorOp.AND,
+            VectorOp.OR,
+            VectorOp.XOR,
+        ),
+        2,
+    ),
+}
+
+
+def _sources(instruction: VectorInstruction) -> tuple[int, ...]:
+    arity = _ARITY.get(instruction.op, 1)
+    return (instruction.a, instruction.b, instruction.c)[:arity]
+
+
+Emit = Callable[[Emitter, ACALSimOp], int]
+
+
+@dataclass(frozen=True)
+class Pointwise(Operator):
+    """An operator whose every output element depends on one element of each input."""
+
+    promotes: ClassVar[bool] = True
+
+    op_type: ACALSimOpType
+    targets: tuple[str, ...]
+    emit: Emit
+    uses: tuple[VectorOp, ...]
+    result_is_bool: bool = False
+
+    def infer(self, op: ACALSimOp, ir: ACALSimIR) -> Signature | None:
+        """Broadcast shape; the dtype is ATen's promotion, recorded at capture."""
+        dims: list[int] = []
+        for name in op.inputs:
+            shape = ir.tensors[name].shape
+            dims = [1] * (len(shape) - len(dims)) + dims
+            for i, d in enumerate(shape, len(dims) - len(shape)):
+                if d != 1:
+                    dims[i] = d
+        return [(tuple(dims), "bool" if self.result_is_bool else ir.tensors[op.outputs[0]].dtype)]
+
+    def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
+        compute = compute_dtype(op, ir)
+        if compute is DType.F64 and TRANSCENDENTAL & set(self.uses):
+            return "the kernels have this function in single precision only"
+        if not compute.is_float and VectorOp.POW in self.uses:
+            return "integer powers have no kernel"
+        return None
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        lower_group((op,), op.outputs, to)
+
+
+class VectorGroup(Operator):
+    """A fused group of pointwise operations."""
+
+    op_type = ACALSimOpType.VECTOR
+    targets = ()
+
+    def flops(self, op: ACALSimOp, ir: ACALSimIR) -> int:
+        return sum(operator_of(o).flops(o, ir) for o in op.body)
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        lower_group(op.body, op.outputs, to)
+
+
+def compile_group(
+    body: tuple[ACALSimOp, ...], outputs: list[str], ir: ACALSimIR
+) -> tuple[Emitter, list[VectorInstruction] | None]:
+    """The micro-program of a group, or None in its place if one VECTOR command cannot hold it."""
+    emitter = Emitter(ir)
+    for op in body:
+        emitter.run(op)
+    return emitter, emitter.finish(outputs)
+
+
+def lower_group(body: tuple[ACALSimOp, ...], outputs: list[str], to: Lowering) -> None:
+    """Emit the VECTOR commands of a group over its output's dims, collapsed and split to the ABI's rank."""
+    emitter, code = compile_group(body, outputs, to.ir)
+    if code is None:
+        raise UnsupportedError(f"{'; '.join(map(str, body))}: does not fit one VECTOR command")
+    dims = to.ir.tensors[outputs[0]].shape
+    inputs = [broadcast(to.view(name), dims) for name in emitter.inputs]
+    results = [to.define(name) for name in outputs]
+    for views in split_rank(collapse([*results, *inputs])):
+        to.emit(Vector.of(views[len(results) :], views[: len(results)], code))
+
+
+def compute_dtype(op: ACALSimOp, ir: ACALSimIR) -> DType:
+    """The dtype that the arithmetic of ``op`` runs in: its result's, or the promoted one where the result is bool."""
+    out = DTYPES[ir.tensors[op.outputs[0]].dtype]
+    return DTYPES[op.compute] if out is DType.BOOL and op.compute else out
+
+
+# --- the table ----------------------------------------------------------------------------------------------------
+
+
+def _unary(op: VectorOp) -> Emit:
+    return lambda e, o: e.apply(op, dt := compute_dtype(o, e.ir), e.operand(o, "self", dt))
+
+
+def _binary(op: VectorOp, left: str = "self", right: str = "other") -> Emit:
+    return lambda e, o: e.apply(op, dt := compute_dtype(o, e.ir), e.operand(o, left, dt), e.operand(o, right, dt))
+
+
+def _scaled(op: VectorOp) -> Emit:
+    """self op alpha * other. Half types compute wider, so that the product is not rounded on the way, as in eager."""
+
+    def emit(e: Emitter, o: ACALSimOp) -> int:
+        dtype = compute_dtype(o, e.ir)
+        alpha = o.attrs.get("alpha", 1)
+        if alpha == 1:
+            return _binary(op)(e, o)
+        if dtype is DType.BOOL:
+            raise UnsupportedError(f"{o}: alpha on bool tensors")
+        wide = DType.F32 if dtype in (DType.F16, DType.BF16) else dtype
+        product = e.apply(VectorOp.MUL, wide, e.operand(o, "other", wide), e.constant(alpha, wide))
+        return e.cast(e.apply(op, wide, e.operand(o, "self", wide), product), dtype)
+
+    return emit
+
+
+def _compare(op: VectorOp) -> Emit:
+    def emit(e: Emitter, o: ACALSimOp) -> int:
+        dtype = DTYPES[o.compute]
+        return e.apply(op, DType.BOOL, e.operand(o, "self", dtype), e.operand(o, "other", dtype))
+
+    return emit
+
+
+def _truth(e: Emitter, o: ACALSimOp, role: str) -> int:
+    name = o.input(role)
+    assert name is not None
+    value = e.load(name)
+    return e.cast(value, DType.BOOL)
+
+
+def _logical(op: VectorOp) -> Emit:
+    return lambda e, o: e.apply(op, DType.BOOL, _truth(e, o, "self"), _truth(e, o, "other"))
+
+
+def _logical_not(e: Emitter, o: ACALSimOp) -> int:
+    return e.apply(VectorOp.NOT, DType.BOOL, _truth(e, o, "self"))
+
+
+def _bitwise_not(e: Emitter, o: ACALSimOp) -> int:
+    dtype = compute_dtype(o, e.ir)
+    value = e.operand(o, "self", dtype)
+    if dtype is DType.BOOL:
+        return e.apply(VectorOp.NOT, dtype, value)
+    return e.apply(VectorOp.XOR, dtype, value, e.constant(-1, dtype))
+
+
+def _where(e: Emitter, o: ACALSimOp) -> int:
+    dtype = DTYPES[e.ir.tensors[o.outputs[0]].dtype]
+    condition = _truth(e, o, "condition")
+    chosen = e.operand(o, "self", dtype), e.operand(o, "other", dtype)
+    return e.add(VectorInstruction(VectorOp.WHERE, dtype, 0, condition, *chosen, src_dtype=dtype))
+
+
+def _clamp(e: Emitter, o: ACALSimOp) -> int:
+    dtype = compute_dtype(o, e.ir)
+    value = e.operand(o, "self", dtype)
+    for role, op in (("min", VectorOp.MAX), ("min_val", VectorOp.MAX), ("max", VectorOp.MIN), ("max_val", VectorOp.MIN)):
+        if o.input(role) is not None or o.attrs.get(role) is not None:
+            value = e.apply(op, dtype, value, e.operand(o, role, dtype))
+    return value
+
+
+def _gelu(e: Emitter, o: ACALSimOp) -> int:
+    dtype = compute_dtype(o, e.ir)
+    op = VectorOp.GELU_TANH if o.attrs.get("approximate") == "tanh" else VectorOp.GELU
+    return e.apply(op, dtype, e.operand(o, "self", dtype))
+
+
+def _cast(e: Emitter, o: ACALSimOp) -> int:
+    return e.operand(o, "self", DTYPES[e.ir.tensors[o.outputs[0]].dtype])
+
+
+def _row(op_type: ACALSimOpType, emit: Emit, uses: tuple[VectorOp, ...], *targets: str, is_bool: bool = False) -> None:
+    register(Pointwise(op_type, tuple(f"aten.{t}" for t in targets), emit, uses, is_bool))
+
+
+_T = ACALSimOpType
+_V = VectorOp
+_row(_T.ADD, _scaled(_V.ADD), (_V.ADD,), "add.Tensor", "add.Scalar")
+_row(_T.SUB, _scaled(_V.SUB), (_V.SUB,), "sub.Tensor", "sub.Scalar")
+_row(_T.MUL, _binary(_V.MUL), (_V.MUL,), "mul.Tensor", "mul.Scalar")
+_row(_T.DIV, _binary(_V.DIV), (_V.DIV,), "div.Tensor", "div.Scalar")
+_row(_T.MINIMUM, _binary(_V.MIN), (_V.MIN,), "minimum.default")
+_row(_T.MAXIMUM, _binary(_V.MAX), (_V.MAX,), "maximum.default")
+_row(
+    _T.POW,
+    lambda e, o: _binary(_V.POW, "self", "exponent")(e, o),
+    (_V.POW,),
+    "pow.Tensor_Tensor",
+    "pow.Tensor_Scalar",
+    "pow.Scalar",
+)
+for _type, _op, *_targets in (
+    (_T.NEG, _V.NEG, "neg.default"),
+    (_T.ABS, _V.ABS, "abs.default"),
+    (_T.EXP, _V.EXP, "exp.default"),
+    (_T.LOG, _V.LOG, "log.default"),
+    (_T.SQRT, _V.SQRT, "sqrt.default"),
+    (_T.RSQRT, _V.RSQRT, "rsqrt.default"),
+    (_T.RECIPROCAL, _V.RECIPROCAL, "reciprocal.default"),
+    (_T.SIN, _V.SIN, "sin.default"),
+    (_T.COS, _V.COS, "cos.default"),
+    (_T.ERF, _V.ERF, "erf.default"),
+    (_T.FLOOR, _V.FLOOR, "floor.default"),
+    (_T.CEIL, _V.CEIL, "ceil.default"),
+    (_T.RELU, _V.RELU, "relu.default"),
+    (_T.SIGMOID, _V.SIGMOID, "sigmoid.default"),
+    (_T.TANH, _V.TANH, "tanh.default"),
+):
+    _row(_type, _unary(_op), (_op,), *_targets)
+_row(_T.GELU, _gelu, (_V.GELU, _V.GELU_TANH), "gelu.default")
+for _type, _op, *_targets in (
+    (_T.EQ, _V.EQ, "eq.Tensor", "eq.Scalar"),
+    (_T.NE, _V.NE, "ne.Tensor", "ne.Scalar"),
+    (_T.LT, _V.LT, "lt.Tensor", "lt.Scalar"),
+    (_T.LE, _V.LE, "le.Tensor", "le.Scalar"),
+    (_T.GT, _V.GT, "gt.Tensor", "gt.Scalar"),
+    (_T.GE, _V.GE, "ge.Tensor", "ge.Scalar"),
+):
+    _row(_type, _compare(_op), (_op,), *_targets, is_bool=True)
+_row(_T.LOGICAL_AND, _logical(_V.AND), (_V.AND,), "logical_and.default", is_bool=True)
+_row(_T.LOGICAL_OR, _logical(_V.OR), (_V.OR,), "logical_or.default", is_bool=True)
+_row(_T.LOGICAL_XOR, _logical(_V.XOR), (_V.XOR,), "logical_xor.default", is_bool=True)
+_row(_T.LOGICAL_NOT, _logical_not, (_V.NOT,), "logical_not.default", is_bool=True)
+_row(_T.BITWISE_AND, _binary(_V.AND), (_V.AND,), "bitwise_and.Tensor", "bitwise_and.Scalar")
+_row(_T.BITWISE_OR, _binary(_V.OR), (_V.OR,), "bitwise_or.Tensor", "bitwise_or.Scalar")
+_row(_T.BITWISE_XOR, _binary(_V.XOR), (_V.XOR,), "bitwise_xor.Tensor", "bitwise_xor.Scalar")
+_row(_T.BITWISE_NOT, _bitwise_not, (_V.XOR, _V.NOT), "bitwise_not.default")
+_row(_T.WHERE, _where, (_V.WHERE,), "where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
+_row(_T.CLAMP, _clamp, (_V.MIN, _V.MAX), "clamp.default", "clamp.Tensor", "hardtanh.default")
+_row(_T.CAST, _cast, (_V.CAST,), "_to_copy.default")

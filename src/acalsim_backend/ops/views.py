@@ -1,0 +1,141 @@
+"""Operators that only look at memory differently: nothing is executed, unless a reshape needs dense memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
+from acalsim_backend.ops.base import Operator, Signature, normal_axis
+from acalsim_backend.ops.lowering import Lowering, broadcast, reshape_strides
+from acalsim_backend.program.abi import View, contiguous_strides
+
+
+class _ViewOperator(Operator):
+    is_view = True
+
+
+class Reshape(_ViewOperator):
+    """view, squeeze, unsqueeze, alias: the same elements in the same order."""
+
+    op_type = ACALSimOpType.RESHAPE
+    targets = (
+        "aten.view.default",
+        "aten._unsafe_view.default",
+        "aten.reshape.default",
+        "aten.squeeze.default",
+        "aten.squeeze.dim",
+        "aten.squeeze.dims",
+        "aten.unsqueeze.default",
+        "aten.alias.default",
+        "aten.detach.default",
+        "aten.lift_fresh_copy.default",
+    )
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        source = to.view(op.inputs[0])
+        dims = to.ir.tensors[op.outputs[0]].shape
+        strides = reshape_strides(source, dims)
+        if strides is None:
+            source = to.dense(source)
+            strides = contiguous_strides(dims)
+        to.alias(op.outputs[0], replace(source, dims=dims, strides=strides))
+
+
+class Permute(_ViewOperator):
+    """permute, transpose."""
+
+    op_type = ACALSimOpType.PERMUTE
+    targets = ("aten.permute.default", "aten.transpose.int", "aten.t.default")
+
+    def infer(self, op: ACALSimOp, ir: ACALSimIR) -> Signature:
+        source = ir.tensors[op.inputs[0]]
+        return [(tuple(source.shape[i] for i in _order(op, len(source.shape))), source.dtype)]
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        source = to.view(op.inputs[0])
+        order = _order(op, len(source.dims))
+        to.alias(
+            op.outputs[0],
+            replace(source, dims=tuple(source.dims[i] for i in order), strides=tuple(source.strides[i] for i in order)),
+        )
+
+
+def _order(op: ACALSimOp, rank: int) -> tuple[int, ...]:
+    if "dims" in op.attrs:
+        return tuple(normal_axis(d, rank) for d in op.attrs["dims"])
+    order = list(range(rank))
+    if rank > 1:
+        a, b = normal_axis(op.attrs.get("dim0", 0), rank), normal_axis(op.attrs.get("dim1", 1), rank)
+        order[a], order[b] = order[b], order[a]
+    return tuple(order)
+
+
+class Expand(_ViewOperator):
+    """expand: broadcast by stride 0."""
+
+    op_type = ACALSimOpType.EXPAND
+    targets = ("aten.expand.default",)
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        to.alias(op.outputs[0], broadcast(to.view(op.inputs[0]), to.ir.tensors[op.outputs[0]].shape))
+
+
+def _window(view: View, axis: int, start: int, length: int, step: int) -> View:
+    dims = (*view.dims[:axis], length, *view.dims[axis + 1 :])
+    strides = (*view.strides[:axis], view.strides[axis] * step, *view.strides[axis + 1 :])
+    offset = view.offset + start * view.strides[axis] * view.dtype.itemsize
+    return replace(view, dims=dims, strides=strides, offset=offset)
+
+
+class Slice(_ViewOperator):
+    """slice(self, dim, start, end, step)."""
+
+    op_type = ACALSimOpType.SLICE
+    targets = ("aten.slice.Tensor",)
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        source = to.view(op.inputs[0])
+        axis = normal_axis(op.attrs.get("dim", 0), len(source.dims))
+        size = source.dims[axis]
+        start = op.attrs.get("start", 0)
+        start = min(max(start + size if start < 0 else start, 0), size)
+        length = to.ir.tensors[op.outputs[0]].shape[axis]
+        to.alias(op.outputs[0], _window(source, axis, start if length else 0, length, op.attrs.get("step", 1)))
+
+
+class Select(_ViewOperator):
+    """select(self, dim, index)."""
+
+    op_type = ACALSimOpType.SELECT
+    targets = ("aten.select.int",)
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        source = to.view(op.inputs[0])
+        axis = normal_axis(op.attrs["dim"], len(source.dims))
+        index = normal_axis(op.attrs["index"], source.dims[axis])
+        window = _window(source, axis, index, 1, 1)
+        to.alias(
+            op.outputs[0],
+            replace(
+                window,
+                dims=window.dims[:axis] + window.dims[axis + 1 :],
+                strides=window.strides[:axis] + window.strides[axis + 1 :],
+            ),
+        )
+
+
+class Split(_ViewOperator):
+    """split_with_sizes, unbind-free: consecutive windows along one axis."""
+
+    op_type = ACALSimOpType.SPLIT
+    targets = ("aten.split_with_sizes.default", "aten.split.Tensor")
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        source = to.view(op.inputs[0])
+        axis = normal_axis(op.attrs.get("dim", 0), len(source.dims))
+        sizes = op.attrs.get("split_sizes")
+        if sizes is None:
+            step = op.attrs["split_size"]
+            sizes = [min(step, source.dims[axis] - at) for at in range(0, source.dims[axis], step)]
+        for result, name in zip(op.results, op.outputs, strict=True):
+            to.alias(name, _window(source, axis, sum(sizes[:result]), sizes[result], 1))

@@ -1,0 +1,95 @@
+"""fuse_epilogue: a bias and an activation that follow a product or convolution become part of it.
+
+``mm -> view -> add -> view -> gelu`` fuses as well as ``mm -> add -> gelu``: what is fused keeps shape and dtype, so
+it commutes with the reshapes on the way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
+from acalsim_backend.ops.matmul import accumulates_exactly, has_bias, is_matmul
+from acalsim_backend.passes.target import Target
+from acalsim_backend.program.abi import Activation, Opcode
+
+_ACTIVATIONS = {
+    ACALSimOpType.RELU: Activation.RELU,
+    ACALSimOpType.SIGMOID: Activation.SIGMOID,
+    ACALSimOpType.TANH: Activation.TANH,
+}
+
+
+@dataclass(frozen=True)
+class FuseEpilogue:
+    """The value before a fused step must have no other user."""
+
+    name: str = "fuse_epilogue"
+
+    def apply(self, ir: ACALSimIR, target: Target) -> ACALSimIR:
+        users, escaping = ir.users(), ir.escaping()
+        available = {n for n, t in ir.tensors.items() if t.is_input or t.is_param or n in ir.constants}
+        available.update(ir.prepared)
+        names: dict[str, str] = {}
+        gone: set[int] = set()
+        ops: list[ACALSimOp] = []
+        for op in ir.ops:
+            if id(op) in gone:
+                continue
+            op = op.rename(names)
+            if is_matmul(op) or op.op_type is ACALSimOpType.CONV2D:
+                end = op.outputs[0]  # last value of the chain, by its name before renaming
+                while end not in escaping and len(users[end]) == 1:
+                    (user,) = users[end]
+                    if user.op_type is ACALSimOpType.RESHAPE:
+                        end = user.outputs[0]
+                        continue
+                    fused = _with_bias(op, user, end, ir, available) or _with_activation(op, user, target)
+                    if fused is None:
+                        break
+                    op = replace(fused, covers=fused.covers + user.covers)
+                    gone.add(id(user))
+                    names[user.outputs[0]] = names.get(end, end)
+                    end = user.outputs[0]
+            available.update(op.outputs)
+            ops.append(op)
+        return _renamed(replace(ir, ops=ops), names)
+
+
+def _with_bias(op: ACALSimOp, user: ACALSimOp, end: str, ir: ACALSimIR, available: set[str]) -> ACALSimOp | None:
+    """``op`` with ``end + bias`` taken in, if ``user`` is that and the bias runs along the last dim alone."""
+    if user.op_type is not ACALSimOpType.ADD or user.attrs.get("alpha", 1) != 1 or len(user.inputs) != 2:
+        return None
+    if not is_matmul(op) or has_bias(op) or op.attrs.get("activation") or not accumulates_exactly(op, ir):
+        return None
+    bias = user.inputs[1 - user.inputs.index(end)]
+    product, value, result = ir.tensors[op.outputs[0]], ir.tensors[end], ir.tensors[user.outputs[0]]
+    columns = product.shape[-1]
+    same = ir.tensors[bias].dtype == product.dtype == result.dtype and value.shape == result.shape
+    along_columns = ir.tensors[bias].shape == (columns,) and result.shape[-1:] == (columns,)
+    contracts = all(ir.tensors[n].numel for n in op.inputs)
+    if not (same and along_columns and contracts and bias in available):
+        return None
+    return replace(op, inputs=[*op.inputs, bias], roles=[*op.roles, "bias"])
+
+
+def _with_activation(op: ACALSimOp, user: ACALSimOp, target: Target) -> ACALSimOp | None:
+    if user.op_type is ACALSimOpType.GELU:
+        activation = Activation.GELU_TANH if user.attrs.get("approximate") == "tanh" else Activation.GELU
+    elif user.op_type in _ACTIVATIONS:
+        activation = _ACTIVATIONS[user.op_type]
+    else:
+        return None
+    opcode = Opcode.GEMM if is_matmul(op) else Opcode.CONV2D
+    if op.attrs.get("activation") or not target.fuses(opcode, activation):
+        return None
+    return replace(op, attrs={**op.attrs, "activation": activation.name})
+
+
+def _renamed(ir: ACALSimIR, names: dict[str, str]) -> ACALSimIR:
+    outputs = [names.get(n, n) for n in ir.outputs]
+    mutations = [(n, names.get(v, v)) for n, v in ir.mutations]
+    tensors = {
+        n: replace(t, is_output=True) if n in outputs else t for n, t in ir.tensors.items() if n not in names
+    }
+    return replace(ir, outputs=outputs, mutations=mutations, tensors=tensors)

@@ -1,0 +1,85 @@
+"""Helpers with which passes write new operations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
+
+
+class Rewriter:
+    """Collects the operations of a rewritten IR; new ones cover what the operation they stand for covers."""
+
+    def __init__(self, ir: ACALSimIR) -> None:
+        self.ir = replace(ir, tensors=dict(ir.tensors), ops=[])
+        self.ops: list[ACALSimOp] = []
+
+    def keep(self, op: ACALSimOp) -> None:
+        """Append an operation."""
+        self.ops.append(op)
+
+    def drop(self, op: ACALSimOp) -> None:
+        """Take an earlier operation back."""
+        self.ops.remove(op)
+
+    def finish(self) -> ACALSimIR:
+        """The rewritten IR, with tensors that nothing defines any more removed."""
+        produced = {name for op in self.ops for name in op.outputs}
+        tensors = {
+            n: t
+            for n, t in self.ir.tensors.items()
+            if n in produced or t.is_input or t.is_param or n in self.ir.constants or n in self.ir.prepared
+        }
+        return replace(self.ir, ops=self.ops, tensors=tensors)
+
+    def _add(
+        self, kind: str, inputs: dict[str, str], shape: tuple[int, ...], origin: ACALSimOp, attrs: dict[str, Any],
+        result: str | None = None,
+    ) -> str:  # fmt: skip
+        like = self.ir.tensors[next(iter(inputs.values()))]
+        name = result or self.ir.fresh("t", like, shape=shape).name
+        self.keep(
+            ACALSimOp(
+                ACALSimOpType[kind],
+                name,
+                list(inputs.values()),
+                [name],
+                attrs,
+                roles=list(inputs),
+                results=[0],
+                module=origin.module,
+                source=origin.source,
+                covers=origin.covers,
+            )
+        )
+        return name
+
+    def unary(self, kind: str, x: str, origin: ACALSimOp) -> str:
+        """kind(x), shaped like x."""
+        return self._add(kind, {"self": x}, self.ir.tensors[x].shape, origin, {})
+
+    def scalar(self, kind: str, x: str, value: float, origin: ACALSimOp) -> str:
+        """kind(x, value), shaped like x."""
+        return self._add(kind, {"self": x}, self.ir.tensors[x].shape, origin, {"other": value})
+
+    def binary(
+        self, kind: str, x: str, y: str, shape: tuple[int, ...], origin: ACALSimOp, result: str | None = None
+    ) -> str:
+        """kind(x, y) with the given broadcast shape; ``result`` names an existing tensor to define."""
+        return self._add(kind, {"self": x, "other": y}, shape, origin, {}, result)
+
+    def reshape(self, x: str, shape: tuple[int, ...], origin: ACALSimOp) -> str:
+        """x seen with another shape."""
+        return self._add("RESHAPE", {"self": x}, shape, origin, {"size": shape})
+
+
+def depends_on_weights_alone(ir: ACALSimIR) -> set[str]:
+    """Parameters, constants, and every tensor computed from nothing else by the machine's own operations."""
+    static = {n for n, t in ir.tensors.items() if t.is_param} | set(ir.constants) | set(ir.prepared)
+    for op in ir.ops:
+        if op.op_type is not ACALSimOpType.HOST and op.inputs and all(n in static for n in op.inputs):
+            static.update(op.outputs)
+    return static
+
+

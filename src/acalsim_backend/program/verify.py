@@ -1,0 +1,115 @@
+"""The verifier: rules that every Program keeps, whoever made it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from acalsim_backend.errors import ProgramError
+from acalsim_backend.program.abi import MAX_RANK, Role
+from acalsim_backend.program.dependencies import conflicts
+from acalsim_backend.program.program import Program, TensorKind
+
+
+def verify(program: Program) -> None:
+    """Check tables, operands, dependencies and the memory plan.
+
+    Raises:
+        ProgramError: every broken rule, one line each, with the command and the IR operation it covers.
+    """
+    problems = [*_tables(program), *_operands(program)]
+    if not problems:
+        problems = [*_order(program), *_clobbered(program)]
+    if problems:
+        raise ProgramError(f"{program.name}: not a valid Program:\n" + "\n".join(f"  {p}" for p in problems))
+
+
+def _tables(program: Program) -> Iterator[str]:
+    for i, tensor in enumerate(program.tensors):
+        if tensor.id != i:
+            yield f"tensor {tensor.name} has id {tensor.id} at position {i}"
+        if tensor.kind is TensorKind.ARENA and tensor.offset + tensor.nbytes > program.arena_size:
+            end = tensor.offset + tensor.nbytes
+            yield f"tensor {tensor.name} ends at byte {end} of an arena of {program.arena_size}"
+        if tensor.kind is TensorKind.CONSTANT and (tensor.data is None or len(tensor.data) != tensor.nbytes):
+            yield f"constant {tensor.name} has {len(tensor.data or b'')} bytes, expected {tensor.nbytes}"
+    for kind, ids in (("input", program.inputs), ("output", program.outputs)):
+        for t in ids:
+            if not 0 <= t < len(program.tensors):
+                yield f"{kind} {t} is not in the tensor table of {len(program.tensors)}"
+    for i, command in enumerate(program.commands):
+        if command.id != i:
+            yield f"command {i} has id {command.id}"
+        if sum(command.origin) > len(program.origins):
+            yield f"command {i} covers origins {command.origin}, the table has {len(program.origins)}"
+        if any(not 0 <= d < i for d in command.deps):
+            yield f"command {i} depends on {command.deps}, expected ids below its own"
+
+
+def _operands(program: Program) -> Iterator[str]:
+    for command in program.commands:
+        where = f"command {command.id} ({program.describe(command)})"
+        for name, role, _, view in command.operands():
+            if not 0 <= view.tensor < len(program.tensors):
+                yield f"{where}: {name} refers to tensor {view.tensor} of {len(program.tensors)}"
+                continue
+            tensor = program.tensors[view.tensor]
+            if not 1 <= len(view.dims) <= MAX_RANK or len(view.strides) != len(view.dims):
+                yield f"{where}: {name} has {len(view.dims)} dims and {len(view.strides)} strides, expected 1 to 6"
+                continue
+            low, high = view.extent
+            if low < 0 or high > tensor.nbytes:
+                yield f"{where}: {name} reaches bytes {low} to {high} of {tensor.name}, which has {tensor.nbytes}"
+            if role is Role.OUT and tensor.kind in (TensorKind.WEIGHT, TensorKind.CONSTANT, TensorKind.PREPARED):
+                yield f"{where}: {name} writes {tensor.name}, which is a {tensor.kind.value}"
+            if role is Role.OUT and any(s == 0 and d > 1 for d, s in zip(view.dims, view.strides, strict=True)):
+                yield f"{where}: {name} is written with stride 0"
+
+
+def _order(program: Program) -> Iterator[str]:
+    """Dependencies, followed transitively, must order every conflicting pair."""
+    before: list[int] = []
+    for command, earlier in zip(program.commands, conflicts(program.commands, program.tensors), strict=True):
+        reached = 0
+        for d in command.deps:
+            reached |= before[d] | 1 << d
+        before.append(reached)
+        for j in earlier:
+            if not reached >> j & 1:
+                yield f"command {command.id} touches bytes of command {j} but does not depend on it"
+
+
+def _clobbered(program: Program) -> Iterator[str]:
+    """Nothing reads arena bytes that were last written for another tensor, or never."""
+    writers: list[tuple[int, int, int]] = []  # low, high, tensor; disjoint
+    for command in program.commands:
+        for view in command.reads():
+            tensor = program.tensors[view.tensor]
+            if tensor.kind is not TensorKind.ARENA or view.numel == 0:
+                continue
+            low, high = (tensor.offset + b for b in view.extent)
+            covered = 0
+            for a, b, owner in writers:
+                if a < high and low < b:
+                    covered += min(b, high) - max(a, low)
+                    if owner != tensor.id:
+                        yield (
+                            f"command {command.id} reads {tensor.name} from arena bytes that "
+                            f"{program.tensors[owner].name} has overwritten"
+                        )
+            if covered == 0:
+                yield f"command {command.id} reads {tensor.name} before anything wrote it"
+        for view in command.writes():
+            tensor = program.tensors[view.tensor]
+            if tensor.kind is TensorKind.ARENA and view.numel:
+                low, high = (tensor.offset + b for b in view.extent)
+                writers = [part for w in writers for part in _cut(w, low, high)]
+                writers.append((low, high, tensor.id))
+
+
+def _cut(writer: tuple[int, int, int], low: int, high: int) -> Iterator[tuple[int, int, int]]:
+    a, b, owner = writer
+    if a < low:
+        yield a, min(b, low), owner
+    if high < b:
+        yield max(a, high), b, owner
+
