@@ -440,3 +440,7 @@ def main() -> NoReturn:
             )
         code = EXIT_BUG
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

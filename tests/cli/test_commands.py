@@ -1,0 +1,92 @@
+"""Do the commands that need no simulation print what they should, where they should?"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.models import CATALOGUE, load_target
+
+
+def test_is_the_version_the_distributions(acalsim):
+    run = acalsim("--version")
+    assert run.returncode == 0
+    assert re.fullmatch(r"acalsim \d+\.\d+\.\d+\S*\n", run.stdout)
+
+
+def test_are_all_models_listed_with_their_size(acalsim):
+    run = acalsim("models", columns=80)
+    assert run.returncode == 0
+    for model in CATALOGUE.values():
+        shape = "x".join(map(str, model.inputs[0]))
+        assert re.search(rf"{model.name} +{model.parameters:,} +{shape} ", run.stdout)
+    assert max(map(len, run.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_does_the_catalogue_state_what_a_model_really_has(name):
+    model, inputs = load_target(name)
+    assert sum(p.numel() for p in model.parameters()) == CATALOGUE[name].parameters
+    assert tuple(tuple(t.shape) for t in inputs) == CATALOGUE[name].inputs
+    assert not model.training
+
+
+def test_do_seeds_decide_weights_and_inputs_and_leave_torchs_generator_alone():
+    import torch
+
+    state = torch.random.get_rng_state()
+    (a, (x,)), (b, (y,)), (c, (z,)) = (load_target("mlp", seed) for seed in (3, 3, 4))
+    assert torch.equal(a[0].weight, b[0].weight)
+    assert torch.equal(x, y)
+    assert not torch.equal(a[0].weight, c[0].weight)
+    assert not torch.equal(x, z)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_is_what_hw_show_prints_a_hardware_file(acalsim, tmp_path):
+    run = acalsim("hw", "show", "gemm_only", "--set", "array.rows=8")
+    (tmp_path / "shown.toml").write_text(run.stdout)
+    assert HardwareConfig.load(tmp_path / "shown.toml") == HardwareConfig.load("gemm_only", {"array.rows": "8"})
+
+
+def test_does_hw_list_name_every_preset(acalsim):
+    run = acalsim("hw", "list", columns=80)
+    assert run.returncode == 0
+    assert "edge " in run.stdout
+    assert "gemm_only " in run.stdout
+
+
+def test_does_doctor_find_everything_here_and_name_the_licences(acalsim):
+    run = acalsim("doctor")
+    assert run.returncode == 0, run.stdout
+    for part in ("python", "torch", "numpy", "unicorn", "ziglang", "engine", "firmware", "cache folder", "qemu"):
+        assert part in run.stdout
+    assert "GPL-2.0" in run.stdout
+    assert "MISSING" not in run.stdout
+
+
+def test_does_doctor_exit_with_4_and_the_remedy_when_something_is_missing(monkeypatch, tmp_path):
+    from acalsim_backend import doctor
+
+    monkeypatch.setattr(doctor, "HERE", tmp_path)
+    missing = [check for check in doctor.diagnose({}) if check.required and not check.good]
+    assert [check.name for check in missing] == ["firmware", "kernels for the host", "unicorn hooks"]
+    assert all("pip install" in check.fix for check in missing)
+
+
+def test_does_doctor_look_at_the_environment(tmp_path):
+    from acalsim_backend import doctor
+
+    (tmp_path / "file").touch()
+    environment = {
+        "CROSS_COMPILE": "no-such-",
+        "ACALSIM_QEMU": "no-such-qemu",
+        "ACALSIM_CACHE_DIR": str(tmp_path / "file"),
+    }
+    found = {check.name: check for check in doctor.diagnose(environment)}
+    assert "no-such-gcc is not on the path" in found["CROSS_COMPILE"].found
+    assert "no-such-qemu is not on the path" in found["qemu"].found
+    assert not found["cache folder"].good
+    assert not any(found[name].required for name in ("CROSS_COMPILE", "qemu"))

@@ -1,0 +1,184 @@
+"""`acalsim run`: are outputs, numbers and files what they should be, on the right stream?"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())
+
+TARGETS = """
+import time
+import torch
+
+class Tiny(torch.nn.Module):
+    def forward(self, x):
+        return torch.relu(x @ x.T)
+
+def tiny():
+    return Tiny(), (torch.randn(4, 6),)
+
+def single_tensor():
+    return Tiny(), torch.randn(4, 6)
+
+class Forgetful(torch.nn.Module):
+    calls = 0
+    def forward(self, x):
+        Forgetful.calls += 1
+        return x * Forgetful.calls
+
+def differs():
+    return Forgetful(), (torch.ones(3),)
+
+def slow():
+    time.sleep(30)
+"""
+
+
+@pytest.fixture
+def targets(tmp_path) -> Path:
+    path = tmp_path / "targets.py"
+    path.write_text(TARGETS)
+    return path
+
+
+@pytest.mark.parametrize("place", ["auto", "cpu", "accelerator"])
+def test_does_a_built_in_model_run_and_equal_eager(acalsim, place):
+    run = acalsim("run", "mlp", "--place", place, "--json", "-")
+    assert (run.returncode, run.stderr) == (0, "")
+    report = json.loads(run.stdout)  # nothing but JSON on stdout
+    jsonschema.validate(report, SCHEMA)
+    assert report["model"] == "mlp"
+    assert report["outputs"]["allclose"] is True
+    assert report["fallbacks"] == []
+    assert report["cycles"]["total"] > 0
+    wanted = {"cpu": {"cpu"}, "accelerator": {"accelerator"}, "auto": {"accelerator"}}[place]
+    assert {row["placement"] for row in report["ops"]} == wanted
+
+
+def test_does_a_run_write_its_files_and_say_so_on_stderr(acalsim, tmp_path, targets):
+    run = acalsim("run", "targets.py:tiny", "--out", "a/b", "--json", "r.json")
+    assert run.returncode == 0
+    assert run.stderr == "a/b: wrote report.json and trace.json (open it at ui.perfetto.dev)\n"
+    report = json.loads((tmp_path / "r.json").read_text())
+    jsonschema.validate(report, SCHEMA)
+    assert report == json.loads((tmp_path / "a/b/report.json").read_text())
+    assert report["model"] == "targets.py:tiny"
+    assert "traceEvents" in json.loads((tmp_path / "a/b/trace.json").read_text())
+    assert not list((tmp_path / "a/b").glob(".*"))
+
+
+@pytest.mark.parametrize("columns", [80, 160])
+def test_is_the_table_legible_at_every_width(acalsim, columns):
+    run = acalsim("run", "attention", columns=columns)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert max(map(len, run.stdout.splitlines())) <= columns
+    assert "outputs       equal to eager" in run.stdout
+    assert ("module" in run.stdout) == (columns > 80)
+
+
+def test_is_a_single_tensor_taken_as_the_only_input(acalsim, targets):
+    assert acalsim("run", "targets.py:single_tensor").returncode == 0
+
+
+def test_is_a_difference_from_eager_exit_code_1(acalsim, targets):
+    run = acalsim("run", "targets.py:differs")
+    assert run.returncode == 1
+    assert "DIFFERENT from eager, largest absolute difference" in run.stdout
+
+
+def test_are_cycles_the_same_twice_and_on_two_seeds(acalsim):
+    runs = [json.loads(acalsim("run", "attention", "--json", "-", "--seed", seed).stdout) for seed in ("0", "0", "1")]
+    assert runs[0]["outputs"]["allclose"]
+    assert len({json.dumps([run["cycles"], run["instructions_retired"], run["ops"]]) for run in runs}) == 1
+
+
+def test_does_hardware_without_the_op_send_it_to_the_cpu_and_cost_cycles(acalsim):
+    edge, gemm_only = (
+        json.loads(acalsim("run", "attention", "--hw", hw, "--json", "-").stdout) for hw in ("edge", "gemm_only")
+    )
+    assert gemm_only["outputs"]["allclose"]
+    assert {row["type"] for row in gemm_only["ops"] if row["placement"] == "accelerator"} == {"GEMM"}
+    assert any(row["placement"] == "cpu" for row in gemm_only["ops"])
+    assert gemm_only["cycles"]["total"] > edge["cycles"]["total"]
+
+
+def test_does_set_change_the_hardware_of_the_run(acalsim):
+    small, large = (
+        json.loads(acalsim("run", "mlp", "--json", "-", "--set", f"array.rows={rows}").stdout) for rows in (4, 16)
+    )
+    assert small["cycles"]["total"] > large["cycles"]["total"]
+
+
+def test_does_native_run_without_unicorn_and_without_cycles(acalsim):
+    run = acalsim("run", "mlp", "--machine", "native", "--json", "-", "--out", "o", without=("unicorn",))
+    assert run.returncode == 0
+    assert run.stderr == "o: wrote report.json\n"
+    report = json.loads(run.stdout)
+    jsonschema.validate(report, SCHEMA)
+    assert report["outputs"]["allclose"]
+    assert report["cycles"] == {"total": None, "cpu": None, "accelerator_busy": None}
+
+
+@pytest.mark.parametrize(("mode", "words"), [("compile", "=== ACALSim IR:"), ("trace", "graph"), ("eager", "")])
+def test_do_earlier_stages_print_what_they_made(acalsim, mode, words):
+    run = acalsim("run", "matmul", "--mode", mode)
+    assert run.returncode == 0, run.stderr
+    assert words in run.stdout
+
+
+def test_does_quiet_keep_stderr_empty(acalsim, targets):
+    run = acalsim("-q", "run", "targets.py:tiny", "--out", "o")
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def start(*arguments: str, folder: Path, stderr: int) -> subprocess.Popen[bytes]:
+    code = "from acalsim_backend.cli import main; main()"
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=stderr)
+
+
+def test_is_progress_shown_on_a_terminal_after_two_seconds_and_does_ctrl_c_exit_130(tmp_path, targets):
+    leader, follower = pty.openpty()
+    process = start("run", "targets.py:slow", folder=tmp_path, stderr=follower)
+    os.close(follower)
+    seen = b""
+    deadline = time.monotonic() + 30
+    while b"building targets.py:slow" not in seen and time.monotonic() < deadline:
+        seen += os.read(leader, 4096)
+    process.send_signal(signal.SIGINT)
+    stdout, _ = process.communicate(timeout=20)
+    os.close(leader)
+    assert b"building targets.py:slow" in seen
+    assert process.returncode == 130
+    assert stdout == b""
+    assert b"Traceback" not in seen
+
+
+def test_does_ctrl_c_during_a_simulation_end_it(tmp_path):
+    process = start("run", "resnet18", "--place", "cpu", folder=tmp_path, stderr=subprocess.PIPE)
+    time.sleep(12)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"Traceback" not in stderr
+    assert time.monotonic() - began < 10
+
+
+def test_is_a_closed_pipe_no_error(tmp_path):
+    process = start("hw", "show", folder=tmp_path, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert not re.search(b"Traceback|Error", process.stderr.read())
+    process.wait(timeout=20)
