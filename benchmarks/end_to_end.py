@@ -1,6 +1,6 @@
 """How much slower than eager PyTorch is a simulated run? Everything is measured in one process and one run.
 
-Eager and simulated calls alternate, so that both see the same neighbours on a noisy machine; medians are printed, as wall
+Eager and simulated calls alternate, so that both see the same noise; medians are printed, as wall
 clock and as processor time (of all threads), and the ratios that the project promises come from processor time.
 """
 

@@ -1,0 +1,50 @@
+"""Does the documentation say what is true, and do its examples run as written?"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+QUICK_START = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("no_grad", [False, True])
+def test_does_the_quick_start_run_as_written(tmp_path, no_grad):
+    code = QUICK_START
+    if no_grad:
+        code = "import torch\nwith torch.no_grad():\n" + textwrap.indent(QUICK_START, "    ")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"^cycles +[\d,]+ ", run.stdout, re.MULTILINE)
+
+
+def test_are_the_generated_pages_what_make_docs_writes():
+    run = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")), ids=lambda p: p.name)
+def test_do_links_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / link).exists(), link
+
+
+def test_does_make_list_exactly_its_targets():
+    run = subprocess.run(["make"], capture_output=True, text=True, cwd=ROOT, check=True)
+    targets = [line.split()[1] for line in run.stdout.splitlines()]
+    assert targets == ["help", "setup", "demo", "test", "test-all", "lint", "format", "bench", "docs", "clean"]
+
+
+def test_do_the_models_of_the_readme_and_the_catalogue_agree():
+    from acalsim_backend.models import CATALOGUE
+
+    for name in re.findall(r"acalsim run (\w+)\b(?!\.)", (ROOT / "README.md").read_text()):
+        assert name in CATALOGUE
