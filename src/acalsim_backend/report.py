@@ -283,7 +283,7 @@ class RunReport:
                 "DMA": row.placement == "accelerator" and row.bytes_read + row.bytes_written > 0,
             }
             args = {"row": i, "cycles": row.cycles, "flops": row.flops, "module": row.module, "source": row.source}
-            own = {
+            own: dict[str, dict[str, object]] = {
                 "CPU": {"instructions": row.instructions},
                 "array": {"busy_cycles": row.array_busy, "utilization": row.utilization},
                 "vector": {"busy_cycles": row.vector_busy},

@@ -55,6 +55,18 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(y)) + shortcut)
 
 
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck], inputs: int, width: int, depth: int, stride: int
+) -> nn.Sequential:
+    """``depth`` blocks, of which the first has the stride and, where the shape changes, a convolution as shortcut."""
+    outputs = width * block.expansion
+    downsample = None
+    if stride != 1 or inputs != outputs:
+        downsample = nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+    first = block(inputs, width, stride, downsample)
+    return nn.Sequential(first, *(block(outputs, width, 1, None) for _ in range(depth - 1)))
+
+
 class ResNet(nn.Module):
     """Stem, four stages of blocks, global average pooling and a linear classifier with 1000 classes."""
 
@@ -64,21 +76,12 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        channels = 64
-        for stage, depth in enumerate(depths):
-            width = 64 << stage
-            blocks: list[nn.Module] = []
-            for i in range(depth):
-                stride = 2 if stage > 0 and i == 0 else 1
-                outputs = width * block.expansion
-                downsample = None
-                if stride != 1 or channels != outputs:
-                    downsample = nn.Sequential(_conv(channels, outputs, 1, stride), nn.BatchNorm2d(outputs))
-                blocks.append(block(channels, width, stride, downsample))
-                channels = outputs
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.layer1 = _stage(block, 64, 64, depths[0], 1)
+        self.layer2 = _stage(block, 64 * block.expansion, 128, depths[1], 2)
+        self.layer3 = _stage(block, 128 * block.expansion, 256, depths[2], 2)
+        self.layer4 = _stage(block, 256 * block.expansion, 512, depths[3], 2)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
-        self.fc = nn.Linear(channels, 1000)
+        self.fc = nn.Linear(512 * block.expansion, 1000)
         _initialise(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -97,6 +100,8 @@ def _initialise(model: ResNet) -> None:
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.4, 1.0)
             nn.init.normal_(module.bias, std=0.1)
+            assert module.running_mean is not None
+            assert module.running_var is not None
             nn.init.normal_(module.running_mean, std=0.1)
             nn.init.uniform_(module.running_var, 0.8, 1.2)
 
