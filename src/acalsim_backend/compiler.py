@@ -146,7 +146,8 @@ class _Capture:
     def _call(self, node: fx.Node) -> None:
         if node.target is operator.getitem:
             source, index = node.args
-            assert isinstance(source, fx.Node) and isinstance(index, int)
+            assert isinstance(source, fx.Node)
+            assert isinstance(index, int)
             self.names[node] = self.tuples[source][index]
             return
         if node.target is torch.ops.aten.copy_.default:
@@ -185,6 +186,7 @@ class _Capture:
         schema = target._schema.arguments
         bound = {arg.name: value for arg, value in zip(schema, node.args, strict=False)} | dict(node.kwargs)
         for name, value in bound.items():
+            items: list[tuple[int | None, Any]]
             items = list(enumerate(value)) if isinstance(value, (list, tuple)) else [(None, value)]
             if any(isinstance(item, fx.Node) and item not in self.scalars for _, item in items):
                 for i, item in items:
@@ -221,7 +223,8 @@ class _Capture:
 
     def _mutation(self, node: fx.Node) -> None:
         destination, value = node.args[0], node.args[1]
-        assert isinstance(destination, fx.Node) and isinstance(value, fx.Node)
+        assert isinstance(destination, fx.Node)
+        assert isinstance(value, fx.Node)
         self.ir.mutations.append((self._name(destination), self._name(value)))
         self.names[node] = self.names[value]
 

@@ -126,9 +126,11 @@ class ACALSimOp:
     """One operation.
 
     ``inputs`` are tensor names and ``roles`` the ATen argument that each one is ("self", "weight", "tensors.0");
-    arguments that are not tensors stand in ``attrs`` under their ATen names, unless they are ATen's defaults. ``outputs`` are the results that somebody
-    uses, ``results`` their positions in the ATen return. ``target`` is the ATen overload ("aten.add.Tensor").
-    ``compute`` is the dtype to which PyTorch promotes the arguments of a pointwise operation. ``covers`` are the indices of the captured operations that this one stands for; ``body`` is a fused group's content.
+    arguments that are not tensors stand in ``attrs`` under their ATen names, unless they are ATen's defaults.
+    ``outputs`` are the results that somebody uses, ``results`` their positions in the ATen return. ``target`` is the
+    ATen overload ("aten.add.Tensor"); ``compute`` the dtype to which PyTorch promotes the arguments of a pointwise
+    operation. ``covers`` are the indices of the captured operations that this one stands for; ``body`` is a fused
+    group's content.
     """
 
     op_type: ACALSimOpType

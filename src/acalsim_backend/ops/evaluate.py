@@ -26,11 +26,11 @@ def evaluate(op: ACALSimOp, tensors: Mapping[str, torch.Tensor]) -> list[torch.T
     target = overload(op.target)
     bound: dict[str, Any] = {}
     for name, role in zip(op.inputs, op.roles, strict=True):
-        argument, _, index = role.partition(".")
+        parameter, _, index = role.partition(".")
         if index:
-            bound.setdefault(argument, {})[int(index)] = tensors[name]
+            bound.setdefault(parameter, {})[int(index)] = tensors[name]
         else:
-            bound[argument] = tensors[name]
+            bound[parameter] = tensors[name]
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for argument in target._schema.arguments:

@@ -47,6 +47,7 @@ class Lowering:
         self.host_calls: list[ACALSimOp] = []
         self.escaping = _visible(ir)
         """Tensors whose memory the caller will see, directly or through a view."""
+        self.users = ir.users()
         self._origin = (0, 0)
         for desc in ir.tensors.values():
             if desc.name in ir.constants:

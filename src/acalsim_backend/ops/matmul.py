@@ -26,7 +26,8 @@ class Matmul(Operator):
     def matrices(self, op: ACALSimOp) -> tuple[str, str]:
         """Names of the two factors."""
         a, b = op.input(self.left), op.input(self.right)
-        assert a is not None and b is not None
+        assert a is not None
+        assert b is not None
         return a, b
 
     def infer(self, op: ACALSimOp, ir: ACALSimIR) -> Signature:
@@ -65,9 +66,7 @@ class Matmul(Operator):
             row = to.scratch((*out.dims[:-2], 1, out.dims[-1]), out.dtype)
             to.fill(zero, 0)
             to.fill(row, 0)
-            to.emit(
-                Gemm(zero, row, out, broadcast(to.view(bias), out.dims), beta=float(op.attrs.get("beta", 1)))
-            )
+            to.emit(Gemm(zero, row, out, broadcast(to.view(bias), out.dims), beta=float(op.attrs.get("beta", 1))))
 
 
 class Gemm2d(Matmul):
@@ -78,7 +77,8 @@ class Gemm2d(Matmul):
 
     def matrices(self, op: ACALSimOp) -> tuple[str, str]:
         a, b = op.input("mat1") or op.input("batch1"), op.input("mat2") or op.input("batch2")
-        assert a is not None and b is not None
+        assert a is not None
+        assert b is not None
         return a, b
 
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
@@ -87,7 +87,9 @@ class Gemm2d(Matmul):
     def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
         integer = not dtype_of(op.outputs[0], ir).is_float
         scaled = any(op.attrs.get(name, 1) not in (0, 1) for name in ("alpha", "beta"))
-        return "alpha and beta of an integer product are real numbers in the GEMM command" if integer and scaled else None
+        return (
+            "alpha and beta of an integer product are real numbers in the GEMM command" if integer and scaled else None
+        )
 
 
 def is_matmul(op: ACALSimOp) -> bool:

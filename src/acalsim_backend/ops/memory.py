@@ -10,7 +10,8 @@ from acalsim_backend.ops.lowering import Lowering
 
 
 class Clone(Operator):
-    """clone, contiguous: a dense copy. One of dense memory that the caller will never see is free."""
+    """clone, contiguous: a dense copy. It is free where the caller will never see it and
+    nothing is gained by it: of dense memory, and for a single user, which reads the strided memory itself."""
 
     op_type = ACALSimOpType.COPY
     targets = ("aten.clone.default",)
@@ -24,7 +25,7 @@ class Clone(Operator):
 
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
         source = to.view(op.inputs[0])
-        if source.is_contiguous and op.outputs[0] not in to.escaping:
+        if op.outputs[0] not in to.escaping and (source.is_contiguous or len(to.users[op.outputs[0]]) == 1):
             to.alias(op.outputs[0], source)
         else:
             to.copy(source, to.define(op.outputs[0]))

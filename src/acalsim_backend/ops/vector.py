@@ -320,7 +320,12 @@ def _where(e: Emitter, o: ACALSimOp) -> int:
 def _clamp(e: Emitter, o: ACALSimOp) -> int:
     dtype = compute_dtype(o, e.ir)
     value = e.operand(o, "self", dtype)
-    for role, op in (("min", VectorOp.MAX), ("min_val", VectorOp.MAX), ("max", VectorOp.MIN), ("max_val", VectorOp.MIN)):
+    for role, op in (
+        ("min", VectorOp.MAX),
+        ("min_val", VectorOp.MAX),
+        ("max", VectorOp.MIN),
+        ("max_val", VectorOp.MIN),
+    ):
         if o.input(role) is not None or o.attrs.get(role) is not None:
             value = e.apply(op, dtype, value, e.operand(o, role, dtype))
     return value

@@ -61,7 +61,8 @@ def _foldable(op: ACALSimOp, ir: ACALSimIR, static: set[str]) -> bool:
 def _scale_and_shift(op: ACALSimOp, to: Rewriter) -> tuple[str, str]:
     mean, var = op.input("running_mean"), op.input("running_var")
     weight, bias = op.input("weight"), op.input("bias")
-    assert mean is not None and var is not None
+    assert mean is not None
+    assert var is not None
     shape = to.ir.tensors[var].shape
     deviation = to.unary("SQRT", to.scalar("ADD", var, op.attrs["eps"], op), op)
     scale = to.binary("DIV", weight, deviation, shape, op) if weight else to.unary("RECIPROCAL", deviation, op)

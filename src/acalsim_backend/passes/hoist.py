@@ -48,4 +48,3 @@ def _pruned(prepare: ACALSimIR) -> ACALSimIR:
         tensors={n: t for n, t in prepare.tensors.items() if n in used},
         arguments={n: p for n, p in prepare.arguments.items() if n in used},
     )
-

@@ -12,9 +12,7 @@ from acalsim_backend.program.program import Prepare, Program, TensorKind
 def link(lowered: Lowered, prepare: Prepare | None) -> Program:
     """The Program of lowered, placed and planned commands."""
     deps = dependencies(lowered.commands, lowered.tensors)
-    commands = tuple(
-        replace(c, id=i, deps=d) for i, (c, d) in enumerate(zip(lowered.commands, deps, strict=True))
-    )
+    commands = tuple(replace(c, id=i, deps=d) for i, (c, d) in enumerate(zip(lowered.commands, deps, strict=True)))
     fetched = [v.tensor for v in (*lowered.outputs, *(v for _, v in lowered.mutations))]
     return Program(
         name=lowered.name,

@@ -26,7 +26,8 @@ class Place:
                 kinds = ", ".join(sorted({c.opcode.name.lower() for c in misfits}))
                 raise UnsupportedError(
                     f"{lowered.name}: place='accelerator', but {len(misfits)} command(s) are of kinds that hardware "
-                    f"{target.hardware.name!r} does not execute: {kinds}; add them to accelerator.ops or use place='auto'"
+                    f"{target.hardware.name!r} does not execute: {kinds}; add them to accelerator.ops or "
+                    "use place='auto'"
                 )
         return replace(lowered, commands=commands)
 
@@ -34,6 +35,4 @@ class Place:
 def _placed(command: Command, target: Target) -> Command:
     if command.placement is Placement.HOST:
         return command
-    return replace(
-        command, placement=Placement.ACCELERATOR if target.accelerates(command.opcode) else Placement.CPU
-    )
+    return replace(command, placement=Placement.ACCELERATOR if target.accelerates(command.opcode) else Placement.CPU)

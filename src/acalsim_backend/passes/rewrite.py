@@ -81,5 +81,3 @@ def depends_on_weights_alone(ir: ACALSimIR) -> set[str]:
         if op.op_type is not ACALSimOpType.HOST and op.inputs and all(n in static for n in op.inputs):
             static.update(op.outputs)
     return static
-
-

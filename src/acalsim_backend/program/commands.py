@@ -237,7 +237,6 @@ MAX_VECTOR_INSTRUCTIONS = 32
 VECTOR_BLOCK = 256
 
 
-
 @dataclass(frozen=True)
 class Vector(Command, opcode=Opcode.VECTOR):
     """A micro-program over one iteration space: every operand has the same dims, broadcast by stride 0.

@@ -92,12 +92,12 @@ def build_image(program: Program) -> Image:
     encoded: list[bytes] = []
     relocations: list[Relocation] = []
     for command in program.commands:
-        data = command.encode()
+        body = command.encode()
         index.append(offset)
-        encoded.append(data)
+        encoded.append(body)
         for _, _, at, view in command.operands():
             relocations.append(Relocation(offset + at, view.offset, view.tensor))
-        offset += len(data)
+        offset += len(body)
 
     def table(size: int) -> int:
         nonlocal offset

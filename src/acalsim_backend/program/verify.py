@@ -112,4 +112,3 @@ def _cut(writer: tuple[int, int, int], low: int, high: int) -> Iterator[tuple[in
         yield a, min(b, low), owner
     if high < b:
         yield max(a, high), b, owner
-

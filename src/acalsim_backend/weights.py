@@ -1,0 +1,81 @@
+"""Parameters and buffers in guest RAM: each storage is uploaded once, and again only when its content changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import xxhash
+from torch.multiprocessing.reductions import StorageWeakRef
+
+if TYPE_CHECKING:
+    from acalsim_backend.machine.session import Block, Session
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def raw_bytes(tensor: torch.Tensor) -> Bytes:
+    """The tensor's elements, dense row-major, as bytes; shares memory when the tensor is dense on the CPU."""
+    dense = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    data: Bytes = dense.reshape(-1).view(torch.uint8).numpy()
+    return data
+
+
+@dataclass
+class Resident:
+    """A weight in guest RAM. ``generation`` grows with every upload; what was prepared from it is then stale."""
+
+    block: Block
+    owner: StorageWeakRef
+    digest: int
+    generation: int = 0
+
+
+class WeightCache:
+    """Finds the block of a tensor by its storage, so that tied weights and views of one layout exist once.
+
+    A change is noticed by content (a 64-bit hash, xxh3), not by PyTorch's version counter, which writes through
+    ``.data`` or NumPy do not touch. Blocks of storages that no longer exist are given back when room is needed.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._residents: dict[tuple[object, ...], Resident] = {}
+        self.uploads = 0
+        """How many times bytes were copied to the guest."""
+
+    def bind(self, tensor: torch.Tensor) -> Resident:
+        """The up-to-date resident copy of ``tensor``."""
+        storage = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+        key = (storage.cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        data = raw_bytes(tensor)
+        digest = xxhash.xxh3_64_intdigest(data.data)
+        resident = self._residents.get(key)
+        if resident is not None and _is_gone(resident):  # another storage at the same address
+            self._drop(key)
+            resident = None
+        if resident is None:
+            self._collect()
+            resident = Resident(self._session.allocate(data.nbytes), storage, digest)
+            self._residents[key] = resident
+        elif resident.digest == digest:
+            return resident
+        resident.block.array[:] = data
+        resident.digest = digest
+        resident.generation += 1
+        self.uploads += 1
+        return resident
+
+    def _collect(self) -> None:
+        for key in [k for k, r in self._residents.items() if _is_gone(r)]:
+            self._drop(key)
+
+    def _drop(self, key: tuple[object, ...]) -> None:
+        self._session.free(self._residents.pop(key).block)
+
+
+def _is_gone(resident: Resident) -> bool:
+    return bool(resident.owner.expired())  # type: ignore[no-untyped-call]
