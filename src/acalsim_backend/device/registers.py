@@ -59,6 +59,19 @@ class StatusBit(enum.IntFlag):
     ERROR = 4
 
 
+class ControlBit(enum.IntFlag):
+    """Bits of CONTROL. RESET drops the queue and clears the error; it reads back as 0."""
+
+    RESET = 1
+
+
+class IrqBit(enum.IntFlag):
+    """Bits of IRQ_STATUS and IRQ_ENABLE. Writing 1 to DONE clears it; ERROR lasts until the reset."""
+
+    DONE = 1
+    ERROR = 2
+
+
 DEVICE_ID = 0x4C414341  # "ACAL"
 RAM_BASE = 0x8000_0000
 RESERVED_BYTES = 64 << 20  # text, data and stack of the firmware; arena and weights lie above
@@ -69,3 +82,6 @@ POWER_OFF_FAIL = 0x3333  # code << 16 | POWER_OFF_FAIL
 DEVICE_BASE = 0x1020_0000  # device i is at DEVICE_BASE + i * DEVICE_STRIDE: 0 Echo, 1 Compute, 2 and up more
 DEVICE_STRIDE = 0x10_0000
 DEVICE_SIZE = 0x1000
+PCI_ECAM_BASE = 0x3000_0000  # configuration space of bus 0 on QEMU's virt board
+PCI_BAR_BASE = 0x4000_0000  # where the firmware places BAR0; its page i is device i
+PCI_ID = 0xACA1_1D1D  # device << 16 | vendor, as the first word of configuration space

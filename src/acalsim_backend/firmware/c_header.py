@@ -42,6 +42,9 @@ def generate() -> Iterator[str]:
         "DEVICE_BASE",
         "DEVICE_STRIDE",
         "DEVICE_SIZE",
+        "PCI_ECAM_BASE",
+        "PCI_BAR_BASE",
+        "PCI_ID",
     ):
         yield f"#define ACAL_{name} {getattr(registers, name):#x}u"
     yield ""

@@ -1,0 +1,430 @@
+/*
+ * VECTOR: interprets a micro-program per block of 256 elements, one dispatch and one tight loop per instruction.
+ *
+ * Registers hold f32, f64 or i64. An input whose memory has that type and lies contiguously is used in place; the only
+ * output of a program is written by its last instruction without going through a register. What does not change along
+ * a row (constants, broadcast inputs) is set up once per row or once per command.
+ */
+#include "acal.h"
+#include "libm.h"
+
+typedef void kernel_t(void *to, const void *a, const void *b, const void *c, int64_t n);
+
+#define KERNEL(NAME, TO, FROM, EXPRESSION)                                                                             \
+    static void NAME(void *to_, const void *a_, const void *b_, const void *c_, int64_t n)                             \
+    {                                                                                                                  \
+        TO *to = to_;                                                                                                  \
+        const FROM *pa = a_, *pb = b_, *pc = c_;                                                                       \
+        (void)pb, (void)pc;                                                                                            \
+        ACAL_ELEMENTWISE                                                                                               \
+        for (int64_t i = 0; i < n; i++)                                                                                \
+            to[i] = EXPRESSION;                                                                                        \
+    }
+
+#define A pa[i]
+#define B pb[i]
+
+#define FOR_FLOATS(NAME, F32, F64)                                                                                     \
+    KERNEL(NAME##_f32, float, float, F32)                                                                              \
+    KERNEL(NAME##_f64, double, double, F64)
+
+#define FOR_ALL(NAME, F32, F64, I64)                                                                                   \
+    FOR_FLOATS(NAME, F32, F64)                                                                                         \
+    KERNEL(NAME##_i64, int64_t, int64_t, I64)
+
+/* Integers wrap: they are added as unsigned. */
+#define WRAPPING(X, OPERATOR, Y) ((int64_t)((uint64_t)(X)OPERATOR(uint64_t)(Y)))
+
+FOR_ALL(add, A + B, A + B, WRAPPING(A, +, B))
+FOR_ALL(sub, A - B, A - B, WRAPPING(A, -, B))
+FOR_ALL(mul, A *B, A *B, WRAPPING(A, *, B))
+FOR_FLOATS(div, A / B, A / B)
+FOR_ALL(neg, -A, -A, WRAPPING(0, -, A))
+FOR_ALL(abs, acal_abs_f32(A), acal_abs_f64(A), acal_max_i64(A, WRAPPING(0, -, A)))
+FOR_ALL(min, acal_min_f32(A, B), acal_min_f64(A, B), acal_min_i64(A, B))
+FOR_ALL(max, acal_max_f32(A, B), acal_max_f64(A, B), acal_max_i64(A, B))
+FOR_ALL(relu, acal_relu_f32(A), acal_relu_f64(A), acal_max_i64(A, 0))
+FOR_FLOATS(sqrt, __builtin_sqrtf(A), __builtin_sqrt(A))
+FOR_FLOATS(rsqrt, (float)(1.0 / __builtin_sqrt((double)A)), 1.0 / __builtin_sqrt(A))
+FOR_FLOATS(reciprocal, 1.0f / A, 1.0 / A)
+FOR_ALL(floor, acal_floor_f32(A), acal_floor_f64(A), A)
+FOR_ALL(ceil, acal_ceil_f32(A), acal_ceil_f64(A), A)
+
+KERNEL(exp_f32, float, float, acal_exp_inline(A))
+KERNEL(log_f32, float, float, acal_logf(A))
+KERNEL(tanh_f32, float, float, acal_tanh_inline(A))
+KERNEL(sigmoid_f32, float, float, acal_sigmoid_inline(A))
+KERNEL(erf_f32, float, float, acal_erf_inline(A))
+KERNEL(gelu_f32, float, float, acal_gelu_inline(A))
+KERNEL(gelu_tanh_f32, float, float, acal_gelu_tanh_inline(A))
+KERNEL(pow_f32, float, float, acal_powf(A, B))
+KERNEL(sin_f32, float, float, acal_sinf(A))
+KERNEL(cos_f32, float, float, acal_cosf(A))
+
+/* base^exponent modulo 2^64; a negative exponent gives 0 unless the base is 1 or -1. */
+static int64_t integer_power(int64_t base, int64_t exponent)
+{
+    uint64_t result = 1, square = (uint64_t)base;
+    for (uint64_t rest = (uint64_t)exponent; rest != 0; rest >>= 1, square *= square)
+        if (rest & 1)
+            result *= square;
+    if (exponent >= 0 || base == 1)
+        return (int64_t)result;
+    return base == -1 ? 1 - 2 * (exponent & 1) : 0;
+}
+
+KERNEL(pow_i64, int64_t, int64_t, integer_power(A, B))
+
+#define COMPARISON(NAME, OPERATOR)                                                                                     \
+    KERNEL(NAME##_f32, int64_t, float, A OPERATOR B)                                                                   \
+    KERNEL(NAME##_f64, int64_t, double, A OPERATOR B)                                                                  \
+    KERNEL(NAME##_i64, int64_t, int64_t, A OPERATOR B)
+
+COMPARISON(eq, ==)
+COMPARISON(ne, !=)
+COMPARISON(lt, <)
+COMPARISON(le, <=)
+COMPARISON(gt, >)
+COMPARISON(ge, >=)
+
+KERNEL(and_i64, int64_t, int64_t, A &B)
+KERNEL(or_i64, int64_t, int64_t, A | B)
+KERNEL(xor_i64, int64_t, int64_t, A ^ B)
+KERNEL(not_i64, int64_t, int64_t, ~A)
+KERNEL(not_bool, int64_t, int64_t, A ^ 1)
+
+/* The condition is an i64 register that holds 0 or 1, whatever the class of the values. */
+#define WHERE(NAME, TYPE, SELECT)                                                                                      \
+    static void NAME(void *to_, const void *a_, const void *b_, const void *c_, int64_t n)                             \
+    {                                                                                                                  \
+        TYPE *to = to_;                                                                                                \
+        const int64_t *condition = a_;                                                                                 \
+        const TYPE *yes = b_, *no = c_;                                                                                \
+        ACAL_ELEMENTWISE                                                                                               \
+        for (int64_t i = 0; i < n; i++)                                                                                \
+            to[i] = SELECT((int)condition[i], yes[i], no[i]);                                                          \
+    }
+
+WHERE(where_f32, float, acal_select_f32)
+WHERE(where_f64, double, acal_select_f64)
+WHERE(where_i64, int64_t, acal_select_i64)
+
+/* --- decoding ---------------------------------------------------------------------------------------------------------- */
+
+enum { N_OPS = ACAL_VECTOROP_WHERE + 1, MAX_INPUTS = 8, MAX_OUTPUTS = 4, NO_DTYPE = 255 };
+
+/* Operand pattern of an instruction, and its kernel for each class of the operands; 0 where it is not defined. */
+typedef struct {
+    uint8_t arity;
+    uint8_t compares;
+    kernel_t *kernels[ACAL_CLASSES];
+} rule_t;
+
+#define ALL(NAME) {NAME##_f32, NAME##_f64, NAME##_i64}
+#define FLOATS(NAME) {NAME##_f32, NAME##_f64, 0}
+#define F32_ONLY(NAME) {NAME##_f32, 0, 0}
+#define I64_ONLY(NAME) {0, 0, NAME##_i64}
+
+/* Integers are divided by no instruction: the compiler casts to a float first, as PyTorch's true division does. */
+static const rule_t rules[N_OPS] = {
+    [ACAL_VECTOROP_ADD] = {2, 0, ALL(add)},
+    [ACAL_VECTOROP_SUB] = {2, 0, ALL(sub)},
+    [ACAL_VECTOROP_MUL] = {2, 0, ALL(mul)},
+    [ACAL_VECTOROP_DIV] = {2, 0, FLOATS(div)},
+    [ACAL_VECTOROP_NEG] = {1, 0, ALL(neg)},
+    [ACAL_VECTOROP_ABS] = {1, 0, ALL(abs)},
+    [ACAL_VECTOROP_MIN] = {2, 0, ALL(min)},
+    [ACAL_VECTOROP_MAX] = {2, 0, ALL(max)},
+    [ACAL_VECTOROP_RELU] = {1, 0, ALL(relu)},
+    [ACAL_VECTOROP_EXP] = {1, 0, F32_ONLY(exp)},
+    [ACAL_VECTOROP_LOG] = {1, 0, F32_ONLY(log)},
+    [ACAL_VECTOROP_SQRT] = {1, 0, FLOATS(sqrt)},
+    [ACAL_VECTOROP_RSQRT] = {1, 0, FLOATS(rsqrt)},
+    [ACAL_VECTOROP_RECIPROCAL] = {1, 0, FLOATS(reciprocal)},
+    [ACAL_VECTOROP_TANH] = {1, 0, F32_ONLY(tanh)},
+    [ACAL_VECTOROP_SIGMOID] = {1, 0, F32_ONLY(sigmoid)},
+    [ACAL_VECTOROP_ERF] = {1, 0, F32_ONLY(erf)},
+    [ACAL_VECTOROP_GELU] = {1, 0, F32_ONLY(gelu)},
+    [ACAL_VECTOROP_GELU_TANH] = {1, 0, F32_ONLY(gelu_tanh)},
+    [ACAL_VECTOROP_POW] = {2, 0, {pow_f32, 0, pow_i64}},
+    [ACAL_VECTOROP_SIN] = {1, 0, F32_ONLY(sin)},
+    [ACAL_VECTOROP_COS] = {1, 0, F32_ONLY(cos)},
+    [ACAL_VECTOROP_FLOOR] = {1, 0, ALL(floor)},
+    [ACAL_VECTOROP_CEIL] = {1, 0, ALL(ceil)},
+    [ACAL_VECTOROP_EQ] = {2, 1, ALL(eq)},
+    [ACAL_VECTOROP_NE] = {2, 1, ALL(ne)},
+    [ACAL_VECTOROP_LT] = {2, 1, ALL(lt)},
+    [ACAL_VECTOROP_LE] = {2, 1, ALL(le)},
+    [ACAL_VECTOROP_GT] = {2, 1, ALL(gt)},
+    [ACAL_VECTOROP_GE] = {2, 1, ALL(ge)},
+    [ACAL_VECTOROP_AND] = {2, 0, I64_ONLY(and)},
+    [ACAL_VECTOROP_OR] = {2, 0, I64_ONLY(or)},
+    [ACAL_VECTOROP_XOR] = {2, 0, I64_ONLY(xor)},
+    [ACAL_VECTOROP_NOT] = {1, 0, I64_ONLY(not)},
+};
+
+typedef enum { STEP_LOAD, STEP_CONSTANT, STEP_CONVERT, STEP_COMPUTE, STEP_STORE } step_kind_t;
+
+typedef struct {
+    step_kind_t kind;
+    uint8_t to, a, b, c; /* registers, or the operand of a LOAD or STORE */
+    uint8_t dtype;
+    uint8_t in_place; /* LOAD: the register is the operand's memory. COMPUTE: it is the output's */
+    uint8_t per_row;  /* LOAD: all elements of a row are equal, and no other instruction writes the register */
+    kernel_t *kernel;
+    acal_convert_t *convert;
+    acal_round_t *round;
+    uint64_t imm;
+} step_t;
+
+typedef struct {
+    int32_t n_inputs, n_steps;
+    acal_nest_t nest; /* outputs first: their order of strides decides the loop order */
+    int32_t n_outputs;
+    step_t steps[ACAL_MAX_VECTOR_INSTRUCTIONS];
+    uint8_t dtypes[ACAL_MAX_VECTOR_REGISTERS]; /* what each register holds while decoding; NO_DTYPE: nothing yet */
+    uint8_t writes[ACAL_MAX_VECTOR_REGISTERS];
+    void *registers[ACAL_MAX_VECTOR_REGISTERS];
+    uint64_t storage[ACAL_MAX_VECTOR_REGISTERS][ACAL_BLOCK];
+} program_t;
+
+/* Whether a register exists and holds the dtype. */
+static uint32_t expect(const program_t *program, uint8_t reg, uint8_t dtype)
+{
+    if (reg >= ACAL_MAX_VECTOR_REGISTERS)
+        return ACAL_STATUS_INDEX;
+    return program->dtypes[reg] == dtype ? ACAL_STATUS_OK : ACAL_STATUS_BAD_DTYPE;
+}
+
+static uint32_t decode_compute(const program_t *program, const acal_vector_instruction_t *code, step_t *step)
+{
+    step->kind = STEP_COMPUTE;
+    if (code->op == ACAL_VECTOROP_WHERE) {
+        static kernel_t *const kernels[ACAL_CLASSES] = {where_f32, where_f64, where_i64};
+        ACAL_TRY(expect(program, code->a, ACAL_DTYPE_BOOL));
+        ACAL_TRY(expect(program, code->b, code->dtype));
+        ACAL_TRY(expect(program, code->c, code->dtype));
+        step->kernel = kernels[acal_class(code->dtype)];
+        return ACAL_STATUS_OK;
+    }
+    const rule_t *rule = &rules[code->op];
+    uint8_t from = rule->compares ? code->src_dtype : code->dtype;
+    ACAL_TRY(expect(program, code->a, from));
+    if (rule->arity > 1)
+        ACAL_TRY(expect(program, code->b, from));
+    else
+        step->b = step->a;
+    step->c = step->a;
+    if (rule->compares && acal_is_float(code->dtype))
+        return ACAL_STATUS_BAD_DTYPE;
+    step->kernel = rule->kernels[acal_class(from)];
+    if (code->op == ACAL_VECTOROP_NOT && code->dtype == ACAL_DTYPE_BOOL)
+        step->kernel = not_bool;
+    return step->kernel ? ACAL_STATUS_OK : ACAL_STATUS_UNSUPPORTED;
+}
+
+/* Decodes what a LOAD, CONST, CAST or arithmetic instruction does; STORE is decoded by the caller. */
+static uint32_t decode_writer(program_t *program, const acal_vector_t *command, const acal_vector_instruction_t *code,
+                              step_t *step)
+{
+    if (code->dst >= ACAL_MAX_VECTOR_REGISTERS)
+        return ACAL_STATUS_INDEX;
+    step->round = acal_rounding(code->dtype);
+    switch (code->op) {
+    case ACAL_VECTOROP_LOAD:
+        if (code->a >= command->n_inputs)
+            return ACAL_STATUS_INDEX;
+        if (command->inputs[code->a].dtype != code->dtype)
+            return ACAL_STATUS_BAD_DTYPE;
+        step->kind = STEP_LOAD;
+        step->a = (uint8_t)(code->a + command->n_outputs); /* its place in the nest */
+        break;
+    case ACAL_VECTOROP_CONST:
+        step->kind = STEP_CONSTANT;
+        break;
+    case ACAL_VECTOROP_CAST:
+        if (code->src_dtype > ACAL_DTYPE_F64)
+            return ACAL_STATUS_BAD_DTYPE;
+        ACAL_TRY(expect(program, code->a, code->src_dtype));
+        step->kind = STEP_CONVERT;
+        step->convert = acal_conversion(code->dtype, code->src_dtype);
+        break;
+    default:
+        ACAL_TRY(decode_compute(program, code, step));
+    }
+    program->dtypes[code->dst] = code->dtype;
+    program->writes[code->dst]++;
+    return ACAL_STATUS_OK;
+}
+
+static uint32_t decode_store(const program_t *program, const acal_vector_t *command,
+                             const acal_vector_instruction_t *code, step_t *step)
+{
+    if (code->dst >= command->n_outputs)
+        return ACAL_STATUS_INDEX;
+    if (command->outputs[code->dst].dtype != code->dtype)
+        return ACAL_STATUS_BAD_DTYPE;
+    step->kind = STEP_STORE;
+    return expect(program, code->a, code->dtype);
+}
+
+static uint32_t decode(program_t *program, const acal_vector_t *command)
+{
+    for (int i = 0; i < ACAL_MAX_VECTOR_REGISTERS; i++) {
+        program->dtypes[i] = NO_DTYPE;
+        program->writes[i] = 0;
+        program->registers[i] = program->storage[i];
+    }
+    program->n_steps = (int32_t)command->n_instructions;
+    for (int32_t i = 0; i < program->n_steps; i++) {
+        const acal_vector_instruction_t *code = &command->instructions[i];
+        step_t *step = &program->steps[i];
+        if (code->op >= N_OPS)
+            return ACAL_STATUS_UNSUPPORTED;
+        if (code->dtype > ACAL_DTYPE_F64)
+            return ACAL_STATUS_BAD_DTYPE;
+        *step = (step_t){.to = code->dst, .a = code->a, .b = code->b, .c = code->c, .dtype = code->dtype};
+        step->imm = code->imm;
+        if (code->op == ACAL_VECTOROP_STORE)
+            ACAL_TRY(decode_store(program, command, code, step));
+        else
+            ACAL_TRY(decode_writer(program, command, code, step));
+    }
+    return ACAL_STATUS_OK;
+}
+
+/* --- running ------------------------------------------------------------------------------------------------------------- */
+
+static void fill_constant(void *values, uint8_t dtype, uint64_t imm)
+{
+    int64_t integer = (int64_t)imm;
+    double wide = acal_f64_of_bits(imm);
+    float narrow = (float)wide;
+    const void *value = &integer;
+    if (acal_class(dtype) == ACAL_CLASS_F32)
+        value = &narrow;
+    else if (acal_class(dtype) == ACAL_CLASS_F64)
+        value = &wide;
+    static const uint8_t natural[ACAL_CLASSES] = {ACAL_DTYPE_F32, ACAL_DTYPE_F64, ACAL_DTYPE_I64};
+    acal_load_row(values, value, natural[acal_class(dtype)], 0, ACAL_BLOCK);
+    acal_round_row(values, dtype, ACAL_BLOCK);
+}
+
+/* Decides, now that the strides are known, which steps need not be done per block; does those of the whole command. */
+static void prepare(program_t *program)
+{
+    const acal_nest_t *nest = &program->nest;
+    for (int32_t i = 0; i < program->n_steps; i++) {
+        step_t *step = &program->steps[i];
+        int only_writer = step->kind != STEP_STORE && program->writes[step->to] == 1;
+        if (step->kind == STEP_LOAD) {
+            int64_t stride = nest->row_stride[step->a];
+            step->in_place = acal_is_natural(step->dtype) && stride == 1;
+            step->per_row = stride == 0 && only_writer;
+        } else if (step->kind == STEP_CONSTANT && only_writer) {
+            fill_constant(program->storage[step->to], step->dtype, step->imm);
+            step->per_row = 1;
+        }
+    }
+    /* The usual end: one output, computed by the instruction before its STORE. */
+    if (program->n_steps < 2 || program->n_outputs != 1)
+        return;
+    step_t *last = &program->steps[program->n_steps - 1], *before = last - 1;
+    int direct = last->kind == STEP_STORE && before->kind == STEP_COMPUTE && before->to == last->a;
+    if (direct && acal_is_natural(last->dtype) && nest->row_stride[0] == 1) {
+        before->in_place = 1;
+        program->n_steps--;
+    }
+}
+
+/* Fills the registers whose value holds for a whole row. */
+static void begin_row(program_t *program)
+{
+    const acal_nest_t *nest = &program->nest;
+    int64_t n = nest->row < ACAL_BLOCK ? nest->row : ACAL_BLOCK;
+    for (int32_t i = 0; i < program->n_steps; i++) {
+        const step_t *step = &program->steps[i];
+        if (step->kind == STEP_LOAD && step->per_row)
+            acal_load_row(program->storage[step->to], nest->data[step->a], step->dtype, 0, n);
+    }
+}
+
+static void run_step(program_t *program, const step_t *step, int64_t start, int64_t n)
+{
+    const acal_nest_t *nest = &program->nest;
+    void **registers = program->registers;
+    if (step->kind == STEP_STORE || step->kind == STEP_LOAD) {
+        int32_t operand = step->kind == STEP_STORE ? step->to : step->a;
+        int64_t stride = nest->row_stride[operand];
+        char *memory = nest->data[operand] + start * stride * acal_itemsize(step->dtype);
+        if (step->kind == STEP_STORE)
+            acal_store_row(memory, registers[step->a], step->dtype, stride, n);
+        else if (step->in_place)
+            registers[step->to] = memory;
+        else
+            acal_load_row(registers[step->to] = program->storage[step->to], memory, step->dtype, stride, n);
+        return;
+    }
+    void *to = program->storage[step->to];
+    if (step->kind == STEP_CONSTANT) {
+        fill_constant(to, step->dtype, step->imm);
+    } else if (step->kind == STEP_CONVERT) {
+        step->convert(to, registers[step->a], n);
+    } else {
+        if (step->in_place)
+            to = nest->data[0] + start * acal_itemsize(step->dtype);
+        step->kernel(to, registers[step->a], registers[step->b], registers[step->c], n);
+    }
+    if (step->round)
+        step->round(to, n);
+    registers[step->to] = to;
+}
+
+static void run_row(program_t *program)
+{
+    begin_row(program);
+    for (int64_t start = 0; start < program->nest.row; start += ACAL_BLOCK) {
+        int64_t n = program->nest.row - start;
+        n = n < ACAL_BLOCK ? n : ACAL_BLOCK;
+        for (int32_t i = 0; i < program->n_steps; i++)
+            if (!program->steps[i].per_row)
+                run_step(program, &program->steps[i], start, n);
+    }
+}
+
+static uint32_t check_operands(const acal_vector_t *command, const acal_operand_t **operands, acal_fault_t *fault)
+{
+    if (command->n_inputs > MAX_INPUTS || command->n_outputs > MAX_OUTPUTS || command->n_outputs == 0 ||
+        command->n_instructions > ACAL_MAX_VECTOR_INSTRUCTIONS)
+        return ACAL_STATUS_INDEX;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < command->n_outputs; i++)
+        operands[n++] = &command->outputs[i];
+    for (uint32_t i = 0; i < command->n_inputs; i++)
+        operands[n++] = &command->inputs[i];
+    for (uint32_t i = 0; i < n; i++) {
+        ACAL_TRY(acal_check_operand(operands[i], fault));
+        if (!acal_same_dims(operands[i], operands[0])) {
+            fault->address = operands[i]->addr;
+            return ACAL_STATUS_BAD_SHAPE;
+        }
+    }
+    return ACAL_STATUS_OK;
+}
+
+uint32_t acal_vector(const acal_vector_t *command, acal_fault_t *fault)
+{
+    const acal_operand_t *operands[MAX_OUTPUTS + MAX_INPUTS];
+    program_t program;
+    ACAL_TRY(check_operands(command, operands, fault));
+    ACAL_TRY(decode(&program, command));
+    program.n_inputs = (int32_t)command->n_inputs;
+    program.n_outputs = (int32_t)command->n_outputs;
+    if (!acal_nest_begin(&program.nest, operands, program.n_inputs + program.n_outputs))
+        return ACAL_STATUS_OK;
+    prepare(&program);
+    do
+        run_row(&program);
+    while (acal_nest_next(&program.nest));
+    return ACAL_STATUS_OK;
+}
