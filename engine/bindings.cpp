@@ -1,0 +1,117 @@
+// The Python module acalsim_backend._engine. Nothing else here knows Python.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+
+#include "acalsim/engine.h"
+
+namespace nb = nanobind;
+using namespace acalsim;
+
+namespace {
+
+std::uint64_t number(const nb::dict& d, const char* key) {
+    if (!d.contains(key))
+        throw std::invalid_argument(std::string("engine configuration: key '") + key + "' is missing");
+    return nb::cast<std::uint64_t>(d[key]);
+}
+
+std::string text(const nb::dict& d, const char* key) {
+    if (!d.contains(key))
+        throw std::invalid_argument(std::string("engine configuration: key '") + key + "' is missing");
+    return nb::cast<std::string>(d[key]);
+}
+
+Dataflow dataflow(const std::string& name) {
+    if (name == "ws") return Dataflow::kWeightStationary;
+    if (name == "os") return Dataflow::kOutputStationary;
+    if (name == "is") return Dataflow::kInputStationary;
+    throw std::invalid_argument("engine configuration: dataflow '" + name + "', expected ws, os or is");
+}
+
+Config make_config(const nb::dict& d) {
+    Config c;
+    c.cores = number(d, "cores");
+    c.launch = number(d, "launch_cycles");
+    c.array.count = number(d, "array.count");
+    c.array.rows = number(d, "array.rows");
+    c.array.cols = number(d, "array.cols");
+    c.array.dataflow = dataflow(text(d, "array.dataflow"));
+    c.array.double_buffered = number(d, "array.double_buffered") != 0;
+    c.vector.lanes = number(d, "vector.lanes");
+    c.vector.latency = number(d, "vector.latency_cycles");
+    c.vector.transcendental = number(d, "vector.transcendental_cycles");
+    c.vector.fused_rows = number(d, "vector.fused_rows") != 0;
+    c.scratchpad.size = number(d, "scratchpad.bytes");
+    c.scratchpad.accumulator = number(d, "scratchpad.accumulator_bytes");
+    c.dma.channels = number(d, "dma.channels");
+    c.dma.outstanding = number(d, "dma.outstanding");
+    c.dma.burst = number(d, "dma.burst_bytes");
+    c.memory.preset = text(d, "memory.preset");
+    c.memory.latency = number(d, "memory.latency_cycles");
+    c.memory.bytes_per_cycle = {number(d, "memory.bytes_per_cycle.num"), number(d, "memory.bytes_per_cycle.den")};
+    return c;
+}
+
+}  // namespace
+
+NB_MODULE(_engine, m) {
+    m.doc() = "Cycle-level timing engine of the accelerator.";
+
+    nb::class_<Completion>(m, "Completion", "A finished command; cycles count from the doorbell to an idle device.")
+        .def_ro("id", &Completion::id)
+        .def_ro("start", &Completion::start)
+        .def_ro("end", &Completion::end)
+        .def_ro("array_cycles", &Completion::array_cycles)
+        .def_ro("array_busy", &Completion::array_busy)
+        .def_ro("vector_busy", &Completion::vector_busy)
+        .def_ro("bytes_read", &Completion::bytes_read)
+        .def_ro("bytes_written", &Completion::bytes_written)
+        .def_ro("macs", &Completion::macs)
+        .def_ro("vector_ops", &Completion::vector_ops)
+        .def_prop_ro("stall", [](const Completion& c) {
+            nb::dict causes;
+            for (std::size_t i = 0; i < kCauses; ++i) causes[kCauseNames[i]] = c.causes[i];
+            return causes;
+        });
+
+    nb::class_<Engine>(m, "Engine", "Schedules commands; see device/timing.py for the configuration.")
+        .def(
+            "__init__", [](Engine* self, const nb::dict& config) { new (self) Engine(make_config(config)); },
+            nb::arg("config"))
+        .def(
+            "submit",
+            [](Engine& e, Cycle now, const nb::bytes& command) { e.submit(now, command.data(), command.size()); },
+            nb::arg("now"), nb::arg("command"), "Queue a command of the ABI; ValueError if it is malformed.")
+        .def(
+            "next_event",
+            [](const Engine& e) -> nb::object {
+                const Cycle next = e.next_event();
+                return next == kNever ? nb::none() : nb::cast(next);
+            },
+            "Nothing becomes visible before this cycle; None when idle.")
+        .def("advance", &Engine::advance, nb::arg("now"), nb::call_guard<nb::gil_scoped_release>(),
+             "Run everything up to and including this cycle.")
+        .def(
+            "run",
+            [](Engine& e, Cycle now) {
+                nb::gil_scoped_release release;
+                for (Cycle next = e.next_event(); next != kNever; next = e.next_event()) e.advance(now = next);
+                return now;
+            },
+            nb::arg("now"), "Run until idle; the cycle of the last completion, or `now` if there was nothing to do.")
+        .def("completions", &Engine::completions, "Commands completed since the last call, in order of completion.")
+        .def("stats", [](const Engine& e) {
+            const Stats& s = e.stats();
+            nb::dict d;
+            d["commands"] = s.commands;
+            d["busy_cycles"] = s.busy_cycles;
+            d["bytes_read"] = s.bytes_read;
+            d["bytes_written"] = s.bytes_written;
+            d["macs"] = s.macs;
+            d["events"] = s.events;
+            return d;
+        });
+}

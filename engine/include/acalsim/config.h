@@ -1,0 +1,54 @@
+// What the hardware file says, in the units of the engine. device/timing.py fills it.
+#pragma once
+
+#include <string>
+
+#include "acalsim/types.h"
+
+namespace acalsim {
+
+enum class Dataflow { kWeightStationary, kOutputStationary, kInputStationary };
+
+struct ArrayConfig {
+    std::uint64_t count = 1;  // arrays that share one tile
+    std::uint64_t rows = 16;
+    std::uint64_t cols = 16;
+    Dataflow dataflow = Dataflow::kWeightStationary;
+    bool double_buffered = true;  // stationary operand loaded, results drained behind compute
+};
+
+struct VectorConfig {
+    std::uint64_t lanes = 16;
+    Cycle latency = 8;         // pipeline depth
+    Cycle transcendental = 4;  // issue interval of exp, tanh, erf, division and the like
+    bool fused_rows = true;    // SOFTMAX and NORM keep rows on chip
+};
+
+struct ScratchpadConfig {
+    Bytes size = 256 << 10;
+    Bytes accumulator = 64 << 10;
+};
+
+struct DmaConfig {
+    std::uint64_t channels = 2;      // transfers in flight at the same time
+    std::uint64_t outstanding = 16;  // bursts in flight per channel and memory channel
+    Bytes burst = 64;                // smallest transfer
+};
+
+struct MemoryConfig {
+    std::string preset = "simple";
+    Cycle latency = 60;       // simple: request to first data
+    Ratio bytes_per_cycle{};  // peak of the whole memory
+};
+
+struct Config {
+    std::uint64_t cores = 1;
+    Cycle launch = 100;  // fetch and decode of one command
+    ArrayConfig array;
+    VectorConfig vector;
+    ScratchpadConfig scratchpad;
+    DmaConfig dma;
+    MemoryConfig memory;
+};
+
+}  // namespace acalsim

@@ -1,0 +1,78 @@
+// The cycle-level engine: commands in, completions out, never ticking an idle cycle.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "acalsim/config.h"
+#include "acalsim/memory_port.h"
+
+namespace acalsim {
+
+/// What a cycle of a command's span went to; exactly one cause each, the first that applies.
+enum class Cause : std::size_t {
+    kArray,       // an array works, or is taken by another command
+    kVector,      // the vector unit works, or is taken by another command
+    kLaunch,      // fetch and decode
+    kDram,        // operands or results are on their way from or to memory
+    kScratchpad,  // no room for the next tile
+    kDependency,  // an earlier pass of the same command has to end, because its results are read back
+};
+constexpr std::size_t kCauses = 6;
+extern const char* const kCauseNames[kCauses];
+
+/// A finished command. Times count from the canonical state at the doorbell.
+struct Completion {
+    std::uint32_t id = 0;
+    Cycle start = 0;  // launched: its dependencies have completed and the command processor has taken it
+    Cycle end = 0;
+    Cycle array_cycles = 0;  // closed form of its matrix product on the array, without tiling; 0 if it has none
+    Cycle array_busy = 0;    // summed over cores
+    Cycle vector_busy = 0;
+    Bytes bytes_read = 0;
+    Bytes bytes_written = 0;
+    std::uint64_t macs = 0;
+    std::uint64_t vector_ops = 0;
+    std::array<Cycle, kCauses> causes{};  // sums to end - start
+};
+
+/// Totals since the engine was made.
+struct Stats {
+    std::uint64_t commands = 0;
+    Cycle busy_cycles = 0;  // with at least one command in flight
+    Bytes bytes_read = 0;
+    Bytes bytes_written = 0;
+    std::uint64_t macs = 0;
+    std::uint64_t events = 0;
+};
+
+/// Schedules commands on cores that share one memory. Times given by the host are absolute and never decrease.
+class Engine {
+  public:
+    /// With `memory` null the model named in the configuration serves.
+    explicit Engine(const Config& config, std::unique_ptr<MemoryPort> memory = nullptr);
+    ~Engine();
+
+    /// Queues a command; an idle engine starts from the canonical state at `now`. Throws std::invalid_argument.
+    void submit(Cycle now, const void* command, std::size_t size);
+
+    /// Nothing becomes visible before this cycle; kNever when idle.
+    Cycle next_event() const;
+
+    /// Runs everything up to and including `now`.
+    void advance(Cycle now);
+
+    /// Commands that completed since the last call, in order of completion.
+    std::vector<Completion> completions();
+
+    const Stats& stats() const;
+
+  private:
+    class Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace acalsim

@@ -1,0 +1,95 @@
+#include "acalsim/command.h"
+
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+namespace acalsim {
+
+namespace {
+
+std::size_t struct_size(std::uint16_t opcode) {
+    switch (opcode) {
+        case ACAL_OPCODE_GEMM: return sizeof(acal_gemm_t);
+        case ACAL_OPCODE_CONV2D: return sizeof(acal_conv2d_t);
+        case ACAL_OPCODE_VECTOR: return sizeof(acal_vector_t);
+        case ACAL_OPCODE_REDUCE: return sizeof(acal_reduce_t);
+        case ACAL_OPCODE_SOFTMAX: return sizeof(acal_softmax_t);
+        case ACAL_OPCODE_NORM: return sizeof(acal_norm_t);
+        case ACAL_OPCODE_POOL2D: return sizeof(acal_pool2d_t);
+        case ACAL_OPCODE_COPY: return sizeof(acal_copy_t);
+        case ACAL_OPCODE_FILL: return sizeof(acal_fill_t);
+        case ACAL_OPCODE_BARRIER: return sizeof(acal_barrier_t);
+        default: return 0;
+    }
+}
+
+[[noreturn]] void bad(const std::string& what) { throw std::invalid_argument("command: " + what); }
+
+}  // namespace
+
+Bytes element_bytes(std::uint8_t dtype) {
+    constexpr Bytes kSize[] = {1, 1, 1, 2, 4, 8, 2, 2, 4, 8};
+    if (dtype >= std::size(kSize)) bad("dtype " + std::to_string(dtype) + ", expected 0 to 9");
+    return kSize[dtype];
+}
+
+Operand::Operand(const acal_operand_t& raw) : present(raw.flags & ACAL_OPERANDFLAG_PRESENT) {
+    if (!present) return;
+    if (raw.rank > ACAL_MAX_RANK) bad("operand of rank " + std::to_string(raw.rank) + ", expected at most 6");
+    address = raw.addr;
+    dtype = raw.dtype;
+    element = element_bytes(raw.dtype);
+    rank = raw.rank;
+    for (std::size_t d = 0; d < rank; ++d) {
+        if (raw.dims[d] < 0) bad("operand with dimension " + std::to_string(raw.dims[d]) + ", expected at least 0");
+        dims[d] = static_cast<std::uint64_t>(raw.dims[d]);
+        strides[d] = raw.strides[d];
+    }
+}
+
+std::uint64_t Operand::elements() const {
+    std::uint64_t n = 1;
+    for (std::size_t d = 0; d < rank; ++d) n *= dims[d];
+    return n;
+}
+
+Box Operand::box(const std::uint64_t* origin, const std::uint64_t* extent) const {
+    std::uint64_t at = address;
+    for (std::size_t d = 0; d < rank; ++d) {
+        at += origin[d] * static_cast<std::uint64_t>(strides[d]) * element;  // modulo 2^64 for negative strides
+    }
+    return Box::of(at, element, rank, extent, strides);
+}
+
+Box Operand::box() const { return Box::of(address, element, rank, dims, strides); }
+
+Command::Command(const void* bytes, std::size_t size) {
+    acal_command_t header;
+    if (size < sizeof header) bad(std::to_string(size) + " bytes, expected a header of 32");
+    std::memcpy(&header, bytes, sizeof header);
+    const std::string name = std::to_string(header.id);
+    if (header.version != ACAL_ABI_VERSION) {
+        bad(name + " has ABI version " + std::to_string(header.version) + ", expected " +
+            std::to_string(ACAL_ABI_VERSION));
+    }
+    const std::size_t body = struct_size(header.opcode);
+    if (body == 0) bad(name + " has opcode " + std::to_string(header.opcode) + ", which the accelerator does not have");
+    const std::size_t deps_end = header.dep_offset + std::size_t{4} * header.n_deps;
+    if (header.size > size || header.size < body || deps_end > header.size) {
+        bad(name + " has size " + std::to_string(header.size) + " with " + std::to_string(size) +
+            " bytes given, expected at least " + std::to_string(body));
+    }
+    words_.resize(ceil_div(header.size, 8));
+    std::memcpy(words_.data(), bytes, header.size);
+}
+
+std::vector<std::uint32_t> Command::dependencies() const {
+    std::vector<std::uint32_t> ids(header().n_deps);
+    if (!ids.empty()) {
+        std::memcpy(ids.data(), reinterpret_cast<const char*>(words_.data()) + header().dep_offset, 4 * ids.size());
+    }
+    return ids;
+}
+
+}  // namespace acalsim

@@ -1,0 +1,127 @@
+// One core: arrays, vector unit, DMA channels and on-chip memory, working on the steps of its parts.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <queue>
+#include <vector>
+
+#include "acalsim/config.h"
+#include "acalsim/engine.h"
+#include "acalsim/step.h"
+
+namespace acalsim {
+
+/// A command in flight: its record, and what its cycles are being spent on.
+class CommandState {
+  public:
+    Completion record;
+    std::uint64_t sequence = 0;  // order of submission
+    std::size_t parts_left = 0;
+
+    enum class Activity : std::size_t {
+        kArray,
+        kVector,
+        kLaunch,
+        kLoad,
+        kStore,
+        kSpace,
+        kPass,
+        kArrayTaken,
+        kVectorTaken
+    };
+
+    /// From `now` on one more (or one less) unit is busy with this command; the cycles before go to their cause.
+    void begin(Cycle now, Activity activity) { change(now, activity, +1); }
+    void end(Cycle now, Activity activity) { change(now, activity, -1); }
+    /// Attributes the cycles up to `now`.
+    void settle(Cycle now);
+
+  private:
+    void change(Cycle now, Activity activity, int by);
+    Cause cause() const;
+    std::array<int, 9> active_{};
+};
+
+/// What a core asks of the engine around it.
+class CoreHost {
+  public:
+    enum class Event : std::uint8_t { kArrayReady, kArrayBusyEnd, kArrayDrained, kVectorBusyEnd, kVectorDrained };
+    virtual ~CoreHost() = default;
+    virtual void schedule(Cycle at, std::size_t core, Event event, std::uint32_t part, std::uint64_t step) = 0;
+    virtual void transfer(std::size_t core, std::uint32_t channel, std::uint32_t part, std::uint64_t step, bool write,
+                          const Box& box) = 0;
+    virtual void part_done(CommandState& command) = 0;
+};
+
+/// Schedules the steps of its parts; within a part every unit takes them in order, between parts the oldest first.
+class Core {
+  public:
+    Core(const Config& config, std::size_t index, CoreHost& host);
+
+    void reset();
+    void add(CommandState& command, std::unique_ptr<StepStream> stream);
+    /// Starts everything that can start at `now`.
+    void dispatch(Cycle now);
+    void on_event(Cycle now, CoreHost::Event event, std::uint32_t part, std::uint64_t step);
+    void on_transfer(Cycle now, std::uint32_t channel, std::uint32_t part, std::uint64_t step, bool write);
+
+  private:
+    struct StepState {
+        Step step;
+        std::size_t loads_left = 0;
+        std::size_t stores_left = 0;
+        Cycle array_ready = kNever;  // operands there and stationary ones preloaded
+        bool array_done = false;
+        bool vector_done = false;
+        bool done = false;
+    };
+    struct Part {
+        CommandState* command = nullptr;
+        std::unique_ptr<StepStream> stream;
+        std::deque<StepState> steps;  // from `first` on
+        std::uint64_t first = 0, next_array = 0, next_vector = 0;
+        Step pending;
+        bool has_pending = false, allocating = false, exhausted = false, finished = false;
+        bool waits_space = false, waits_pass = false, waits_array = false, waits_vector = false;
+        Bytes scratch = 0, accumulator = 0;  // held
+
+        std::uint64_t end() const { return first + steps.size(); }
+        StepState& at(std::uint64_t index) { return steps[index - first]; }
+    };
+    struct Request {
+        std::uint64_t sequence, step, order;
+        std::uint32_t part;
+        bool write;
+        Box box;
+        bool operator<(const Request& o) const {  // for a heap with the oldest step on top
+            if (sequence != o.sequence) return sequence > o.sequence;
+            if (step != o.step) return step > o.step;
+            return order > o.order;
+        }
+    };
+
+    bool fill(Cycle now, std::uint32_t id);
+    bool may_allocate(const Part& part) const;
+    bool start_array(Cycle now);
+    bool start_vector(Cycle now);
+    void issue();
+    void loaded(Cycle now, std::uint32_t id, std::uint64_t index);
+    void computed(Cycle now, std::uint32_t id, std::uint64_t index);
+    void stored(Cycle now, std::uint32_t id, std::uint64_t index);
+    void release(Part& part, Bytes scratch, Bytes accumulator);
+    void set_wait(Cycle now, Part& part, bool& flag, bool value, CommandState::Activity activity);
+
+    const Config& config_;
+    std::size_t index_;
+    CoreHost& host_;
+    std::vector<Part> parts_;
+    std::vector<std::uint32_t> active_;
+    std::priority_queue<Request> requests_;
+    std::vector<std::uint32_t> free_channels_;
+    std::uint64_t order_ = 0;
+    Bytes scratch_free_ = 0, accumulator_free_ = 0;
+    bool array_busy_ = false, vector_busy_ = false, progress_ = false;
+};
+
+}  // namespace acalsim

@@ -1,0 +1,213 @@
+#include "acalsim/engine.h"
+
+#include <algorithm>
+#include <queue>
+#include <stdexcept>
+#include <unordered_map>
+#include <utility>
+
+#include "acalsim/command.h"
+#include "acalsim/plan.h"
+#include "core.h"
+#include "plan/mapper.h"
+
+namespace acalsim {
+
+const char* const kCauseNames[kCauses] = {"array", "vector", "launch", "dram", "scratchpad", "dependency"};
+
+class Engine::Impl final : public CoreHost {
+  public:
+    Impl(const Config& config, std::unique_ptr<MemoryPort> memory)
+        : config_(config), memory_(memory ? std::move(memory) : make_memory(config)), mapper_(config_) {
+        for (std::size_t i = 0; i < config_.cores; ++i) cores_.push_back(std::make_unique<Core>(config_, i, *this));
+    }
+
+    void submit(Cycle now, const void* bytes, std::size_t size) {
+        const Command command(bytes, size);
+        Plan plan = make_plan(config_, mapper_, command);
+        if (in_flight_ == 0) start_epoch(now);
+        auto state = std::make_unique<Node>();
+        state->command.sequence = nodes_.size();
+        state->command.record.id = command.header().id;
+        state->command.record.array_cycles = plan.array_cycles;
+        state->plan = std::move(plan);
+        const std::size_t index = nodes_.size();
+        for (std::uint32_t id : command.dependencies()) {
+            // An id that is not in flight belongs to an earlier segment, which has completed.
+            const auto known = by_id_.find(id);
+            if (known == by_id_.end() || nodes_[known->second]->completed) continue;
+            nodes_[known->second]->dependents.push_back(index);
+            ++state->waits_for;
+        }
+        by_id_[command.header().id] = index;
+        nodes_.push_back(std::move(state));
+        ++in_flight_;
+        if (nodes_[index]->waits_for == 0) queue_launch(index, now - epoch_);
+    }
+
+    Cycle next_event() const {
+        if (in_flight_ == 0) return kNever;
+        const Cycle own = events_.empty() ? kNever : events_.top().at;
+        const Cycle next = std::min(own, memory_->next_event());
+        return next == kNever ? kNever : epoch_ + std::max(next, time_);
+    }
+
+    void advance(Cycle now) {
+        const Cycle limit = now - epoch_;
+        while (in_flight_ > 0) {
+            for (auto& core : cores_) core->dispatch(time_);
+            if (in_flight_ == 0) break;
+            const Cycle own = events_.empty() ? kNever : events_.top().at;
+            const Cycle horizon = std::min(own, limit);
+            Cycle reached = horizon;
+            ended_.clear();
+            if (memory_->next_event() <= horizon) reached = memory_->advance(horizon, ended_);
+            if (reached == kNever) throw std::logic_error("engine: commands in flight, but no event is due");
+            time_ = std::max(time_, reached);
+            if (ended_.empty() && own > time_) break;  // limit reached
+            for (std::uint32_t id : ended_) end_transfer(id);
+            while (!events_.empty() && events_.top().at <= time_) handle_event();
+        }
+    }
+
+    std::vector<Completion> completions() { return std::exchange(completed_, {}); }
+    const Stats& stats() const { return stats_; }
+
+    void schedule(Cycle at, std::size_t core, Event event, std::uint32_t part, std::uint64_t step) override {
+        events_.push({at, event_order_++, core, event, part, step});
+    }
+
+    void transfer(std::size_t core, std::uint32_t channel, std::uint32_t part, std::uint64_t step, bool write,
+                  const Box& box) override {
+        const auto source = static_cast<std::uint32_t>(core * config_.dma.channels + channel);
+        flying_.resize(std::max<std::size_t>(flying_.size(), source + 1));
+        flying_[source] = {core, channel, part, step, write};
+        memory_->issue(time_, {source, source, write, box});
+    }
+
+    void part_done(CommandState& command) override {
+        if (--command.parts_left == 0) complete(command.sequence);
+    }
+
+  private:
+    struct Node {
+        CommandState command;
+        Plan plan;
+        std::size_t waits_for = 0;
+        std::vector<std::size_t> dependents;
+        bool completed = false;
+    };
+    struct Scheduled {
+        Cycle at;
+        std::uint64_t order;
+        std::size_t core;
+        Event event;
+        std::uint32_t part;
+        std::uint64_t step;  // command index when core is kLaunch
+        bool operator<(const Scheduled& o) const { return at != o.at ? at > o.at : order > o.order; }
+    };
+    struct Flying {
+        std::size_t core;
+        std::uint32_t channel, part;
+        std::uint64_t step;
+        bool write;
+    };
+    static constexpr std::size_t kLaunchBegin = ~std::size_t{0};
+    static constexpr std::size_t kLaunchEnd = ~std::size_t{0} - 1;
+
+    void start_epoch(Cycle now) {
+        epoch_ = now;
+        time_ = 0;
+        launcher_free_ = 0;
+        event_order_ = 0;
+        events_ = {};
+        nodes_.clear();
+        by_id_.clear();
+        memory_->reset();
+        for (auto& core : cores_) core->reset();
+    }
+
+    /// The command processor takes one command after the other, in the order in which they become ready.
+    void queue_launch(std::size_t index, Cycle now) {
+        const Cycle begin = std::max(launcher_free_, now);
+        launcher_free_ = begin + config_.launch;
+        schedule(begin, kLaunchBegin, Event::kArrayReady, 0, index);
+        schedule(launcher_free_, kLaunchEnd, Event::kArrayReady, 0, index);
+    }
+
+    void handle_event() {
+        const Scheduled event = events_.top();
+        events_.pop();
+        ++stats_.events;
+        if (event.core == kLaunchBegin) {
+            CommandState& command = nodes_[event.step]->command;
+            command.record.start = command.record.end = time_;
+            command.begin(time_, CommandState::Activity::kLaunch);
+        } else if (event.core == kLaunchEnd) {
+            launched(event.step);
+        } else {
+            cores_[event.core]->on_event(time_, event.event, event.part, event.step);
+        }
+    }
+
+    void launched(std::size_t index) {
+        Node& node = *nodes_[index];
+        node.command.end(time_, CommandState::Activity::kLaunch);
+        for (auto& stream : node.plan.parts) node.command.parts_left += stream != nullptr;
+        if (node.command.parts_left == 0) {
+            complete(index);
+            return;
+        }
+        for (std::size_t core = 0; core < node.plan.parts.size(); ++core) {
+            if (node.plan.parts[core]) cores_[core]->add(node.command, std::move(node.plan.parts[core]));
+        }
+    }
+
+    void end_transfer(std::uint32_t source) {
+        ++stats_.events;
+        const Flying flying = flying_[source];
+        cores_[flying.core]->on_transfer(time_, flying.channel, flying.part, flying.step, flying.write);
+    }
+
+    void complete(std::size_t index) {
+        Node& node = *nodes_[index];
+        node.completed = true;
+        node.command.settle(time_);
+        const Completion& record = node.command.record;
+        completed_.push_back(record);
+        ++stats_.commands;
+        stats_.bytes_read += record.bytes_read;
+        stats_.bytes_written += record.bytes_written;
+        stats_.macs += record.macs;
+        if (--in_flight_ == 0) stats_.busy_cycles += time_;
+        for (std::size_t dependent : node.dependents) {
+            if (--nodes_[dependent]->waits_for == 0) queue_launch(dependent, time_);
+        }
+    }
+
+    Config config_;
+    std::unique_ptr<MemoryPort> memory_;
+    Mapper mapper_;
+    std::vector<std::unique_ptr<Core>> cores_;
+    std::vector<std::unique_ptr<Node>> nodes_;
+    std::unordered_map<std::uint32_t, std::size_t> by_id_;
+    std::priority_queue<Scheduled> events_;
+    std::vector<Flying> flying_;
+    std::vector<std::uint32_t> ended_;
+    std::vector<Completion> completed_;
+    Stats stats_;
+    Cycle epoch_ = 0, time_ = 0, launcher_free_ = 0;
+    std::uint64_t event_order_ = 0;
+    std::size_t in_flight_ = 0;
+};
+
+Engine::Engine(const Config& config, std::unique_ptr<MemoryPort> memory)
+    : impl_(std::make_unique<Impl>(config, std::move(memory))) {}
+Engine::~Engine() = default;
+void Engine::submit(Cycle now, const void* command, std::size_t size) { impl_->submit(now, command, size); }
+Cycle Engine::next_event() const { return impl_->next_event(); }
+void Engine::advance(Cycle now) { impl_->advance(now); }
+std::vector<Completion> Engine::completions() { return impl_->completions(); }
+const Stats& Engine::stats() const { return impl_->stats(); }
+
+}  // namespace acalsim

@@ -1,0 +1,56 @@
+// Memory of a fixed latency and one pipe of a fixed bandwidth, shared first come first served.
+#include "memory/models.h"
+
+#include <algorithm>
+
+namespace acalsim {
+
+namespace {
+
+class SimpleMemory final : public MemoryPort {
+  public:
+    explicit SimpleMemory(const Config& config)
+        : rate_(config.memory.bytes_per_cycle), latency_(config.memory.latency), burst_(config.dma.burst) {}
+
+    void reset() override {
+        pipe_free_ = 0;
+        flying_.clear();
+    }
+
+    void issue(Cycle now, const Transfer& transfer) override {
+        Bytes moved = 0;  // whole bursts: a run that starts or ends inside one still occupies it
+        transfer.box.for_each_run([&](std::uint64_t address, Bytes bytes) {
+            moved += round_up(address + bytes, burst_) - address / burst_ * burst_;
+        });
+        // The pipe counts in 1/num cycles, so that its rate is exact.
+        pipe_free_ = std::max(pipe_free_, now * rate_.num) + moved * rate_.den;
+        flying_.push_back({ceil_div(pipe_free_, rate_.num) + latency_, transfer.id});
+    }
+
+    Cycle next_event() const override { return flying_.empty() ? kNever : flying_.front().end; }
+
+    Cycle advance(Cycle limit, std::vector<std::uint32_t>& ended) override {
+        const Cycle reached = std::min(limit, next_event());
+        std::size_t n = 0;
+        for (; n < flying_.size() && flying_[n].end == reached; ++n) ended.push_back(flying_[n].id);
+        flying_.erase(flying_.begin(), flying_.begin() + static_cast<std::ptrdiff_t>(n));
+        return reached;
+    }
+
+  private:
+    struct Flying {
+        Cycle end;
+        std::uint32_t id;
+    };
+    Ratio rate_;
+    Cycle latency_;
+    Bytes burst_;
+    std::uint64_t pipe_free_ = 0;
+    std::vector<Flying> flying_;  // in order of their end
+};
+
+}  // namespace
+
+std::unique_ptr<MemoryPort> make_simple_memory(const Config& config) { return std::make_unique<SimpleMemory>(config); }
+
+}  // namespace acalsim

@@ -1,0 +1,79 @@
+// Matrix products and convolutions as one loop nest over tiles of rows, columns and depth.
+#pragma once
+
+#include <vector>
+
+#include "acalsim/array.h"
+#include "acalsim/box.h"
+#include "acalsim/config.h"
+#include "acalsim/plan.h"
+#include "acalsim/step.h"
+#include "acalsim/vector_unit.h"
+
+namespace acalsim {
+
+/// A half-open range of tiling units.
+struct Range {
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    std::uint64_t size() const { return end - begin; }
+};
+
+/// The geometry of out[row, col] += a[row, depth] * b[depth, col] for each batch, in units in which it may be tiled.
+class Contraction {
+  public:
+    virtual ~Contraction() = default;
+
+    std::uint64_t batches = 1, rows = 0, cols = 0, depth = 0;
+    std::uint64_t max_tile_rows = ~std::uint64_t{0};  // rows of one tile must be neighbours in memory
+    Bytes accumulator_element = 4;
+    VectorOps post;  // per output element after the last product: bias, activation, scaling
+    bool has_bias = false;
+    bool bias_per_row = false;  // bias differs from row to row (of tiling units), so that each tile reads its own
+
+    /// What the arrays see of a tile.
+    virtual MatrixShape matrix(std::uint64_t tile_rows, std::uint64_t tile_cols, std::uint64_t tile_depth) const = 0;
+    /// Bytes to fetch; `resident` rows before `row.begin` are on chip already, so that a window reads new rows alone.
+    virtual Box a(std::uint64_t batch, Range row, Range k, bool resident) const = 0;
+    virtual Box b(std::uint64_t batch, Range k, Range col) const = 0;
+    virtual Box out(std::uint64_t batch, Range row, Range col) const = 0;
+    virtual Box bias(std::uint64_t batch, Range row, Range col) const = 0;
+    /// Whether this batch uses the same a (b) as the one before it.
+    virtual bool same_a(std::uint64_t batch) const = 0;
+    virtual bool same_b(std::uint64_t batch) const = 0;
+    /// Everything that the best mapping depends on.
+    virtual std::vector<std::uint64_t> key() const = 0;
+};
+
+/// How a contraction is cut: tile sizes, loop order, what stays on chip.
+struct Mapping {
+    enum class Keep { kNone, kPanel, kAll };  // kPanel: the tiles of one outer index over the whole depth
+
+    std::uint64_t tile_rows = 1, tile_cols = 1, tile_depth = 1;
+    bool rows_outer = true;  // the outer loop runs over rows, the inner over columns; depth is innermost
+    Keep keep_a = Keep::kNone, keep_b = Keep::kNone;
+    Dataflow dataflow = Dataflow::kWeightStationary;
+};
+
+/// The part of a contraction that one core computes.
+struct Share {
+    Range batches, rows, cols;
+};
+
+/// Scratchpad and accumulator bytes that a mapping holds at once.
+struct Footprint {
+    Bytes kept = 0;  // resident operands
+    Bytes step = 0;  // what one step adds
+    Bytes accumulator = 0;
+};
+Footprint footprint(const Contraction& c, const Share& share, const Mapping& mapping);
+
+/// The steps of a share under a mapping.
+std::unique_ptr<StepStream> make_contraction_stream(const Config& config,
+                                                    std::shared_ptr<const Contraction> contraction, const Share& share,
+                                                    const Mapping& mapping);
+
+/// Splits over the cores, maps each share and makes the plan.
+Plan make_contraction_plan(const Config& config, Mapper& mapper, std::shared_ptr<const Contraction> contraction);
+
+}  // namespace acalsim

@@ -1,0 +1,185 @@
+#include "plan/mapper.h"
+
+#include <algorithm>
+#include <limits>
+#include <stdexcept>
+
+namespace acalsim {
+
+namespace {
+
+using Keep = Mapping::Keep;
+
+/// Tile sizes that cut `extent` into few even tiles of whole granules, largest first.
+std::vector<std::uint64_t> tile_sizes(std::uint64_t extent, std::uint64_t granule, std::uint64_t largest) {
+    constexpr std::uint64_t kCuts[] = {1,  2,  3,  4,   6,   8,   12,   16,   24,    32,
+                                       48, 64, 96, 128, 256, 512, 1024, 4096, 16384, 65536};
+    std::vector<std::uint64_t> sizes;
+    const auto add = [&](std::uint64_t size) {
+        size = std::min({size, extent, largest});
+        if (size > 0 && (sizes.empty() || size < sizes.back())) sizes.push_back(size);
+    };
+    for (std::uint64_t cuts : kCuts) {
+        if (cuts > 1 && ceil_div(extent, cuts) < granule) break;
+        add(round_up(ceil_div(extent, cuts), granule));
+    }
+    add(granule);
+    return sizes;
+}
+
+/// Sum over the tiles of a range of f(size) for full tiles and the remainder.
+template <typename Fn>
+double over_tiles(std::uint64_t extent, std::uint64_t tile, Fn&& f) {
+    const std::uint64_t full = extent / tile, rest = extent % tile;
+    return static_cast<double>(full) * (full ? f(tile) : 0.0) + (rest ? f(rest) : 0.0);
+}
+
+}  // namespace
+
+std::vector<Mapping> Mapper::candidates(const Contraction& c, const Share& share) const {
+    const ArrayConfig& array = config_.array;
+    const Dataflow dataflow = array.dataflow;
+    // Tiles are cut at whole folds along the dims that lie on the array.
+    const MatrixShape unit = c.matrix(1, 1, 1);
+    std::uint64_t row_granule = 1, col_granule = 1, depth_granule = 1;
+    switch (dataflow) {
+        case Dataflow::kWeightStationary:
+            col_granule = array.cols * array.count;
+            depth_granule = array.rows;
+            break;
+        case Dataflow::kInputStationary:
+            row_granule = array.cols * array.count;
+            depth_granule = array.rows;
+            break;
+        case Dataflow::kOutputStationary:
+            row_granule = array.rows;
+            col_granule = array.cols * array.count;
+            break;
+    }
+    row_granule = std::max<std::uint64_t>(1, row_granule / unit.m);
+    depth_granule = std::max<std::uint64_t>(1, depth_granule / unit.k);
+    const auto rows = tile_sizes(share.rows.size(), row_granule, c.max_tile_rows);
+    const auto cols = tile_sizes(share.cols.size(), col_granule, ~std::uint64_t{0});
+    const auto depths = tile_sizes(c.depth, depth_granule, ~std::uint64_t{0});
+    std::vector<Mapping> found;
+    for (std::uint64_t tile_rows : rows) {
+        for (std::uint64_t tile_cols : cols) {
+            const MatrixShape shape = c.matrix(tile_rows, tile_cols, 1);
+            if (shape.m * shape.n * c.accumulator_element > config_.scratchpad.accumulator) continue;
+            for (std::uint64_t tile_depth : depths) {
+                for (bool rows_outer : {true, false}) {
+                    Mapping m{tile_rows, tile_cols, tile_depth, rows_outer, Keep::kNone, Keep::kNone, dataflow};
+                    Keep& outer = rows_outer ? m.keep_a : m.keep_b;
+                    Keep& inner = rows_outer ? m.keep_b : m.keep_a;
+                    for (Keep keep_outer : {Keep::kAll, Keep::kPanel, Keep::kNone}) {
+                        for (Keep keep_inner : {Keep::kAll, Keep::kNone}) {
+                            outer = keep_outer;
+                            inner = keep_inner;
+                            const Footprint need = footprint(c, share, m);
+                            if (need.kept + need.step <= config_.scratchpad.size) found.push_back(m);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    return found;
+}
+
+double Mapper::estimate(const Contraction& c, const Share& share, const Mapping& m) const {
+    const Footprint need = footprint(c, share, m);
+    if (need.kept + need.step > config_.scratchpad.size || need.accumulator > config_.scratchpad.accumulator) {
+        return std::numeric_limits<double>::infinity();
+    }
+    const auto batches = static_cast<double>(share.batches.size());
+    const double row_tiles = static_cast<double>(ceil_div(share.rows.size(), m.tile_rows));
+    const double col_tiles = static_cast<double>(ceil_div(share.cols.size(), m.tile_cols));
+    const double depth_tiles = static_cast<double>(ceil_div(c.depth, m.tile_depth));
+
+    const double array =
+        batches * over_tiles(share.rows.size(), m.tile_rows, [&](std::uint64_t r) {
+            return over_tiles(share.cols.size(), m.tile_cols, [&](std::uint64_t n) {
+                return over_tiles(c.depth, m.tile_depth, [&](std::uint64_t k) {
+                    return static_cast<double>(array_work(config_.array, m.dataflow, c.matrix(r, n, k)).busy);
+                });
+            });
+        });
+
+    // Bytes of whole bursts: short runs waste the rest of theirs.
+    const Bytes burst = config_.dma.burst;
+    const auto moved = [burst](const Box& box) { return static_cast<double>(box.runs() * round_up(box.run(), burst)); };
+    const std::uint64_t batch = share.batches.begin;
+    const std::uint64_t middle = share.rows.begin + (share.rows.size() - std::min(share.rows.size(), m.tile_rows)) / 2;
+    const Range row{middle, std::min(share.rows.end, middle + m.tile_rows)};
+    const Range col{share.cols.begin, std::min(share.cols.end, share.cols.begin + m.tile_cols)};
+    const Range k{0, std::min(c.depth, m.tile_depth)};
+    const double a_tile = moved(c.a(batch, row, k, false)), b_tile = moved(c.b(batch, k, col));
+    const double out_tile = moved(c.out(batch, row, col));
+    const auto repeats = [&](Keep keep, bool is_outer, double other_tiles, bool same) {
+        if (keep == Keep::kAll) return same ? 1.0 : batches;
+        if (keep == Keep::kPanel && is_outer) return batches;
+        // Without a panel the tile is fetched for every index of the other loop.
+        return batches * other_tiles;
+    };
+    const bool several = share.batches.size() > 1;
+    const double a_whole =
+        m.keep_a == Keep::kAll ? moved(c.a(batch, share.rows, {0, c.depth}, false)) : a_tile * row_tiles * depth_tiles;
+    const double a_bytes = a_whole * repeats(m.keep_a, m.rows_outer, col_tiles, several && c.same_a(batch + 1));
+    const double b_bytes =
+        b_tile * col_tiles * depth_tiles * repeats(m.keep_b, !m.rows_outer, row_tiles, several && c.same_b(batch + 1));
+    const double out_bytes = batches * out_tile * row_tiles * col_tiles;
+    const double rate = 0.9 * static_cast<double>(config_.memory.bytes_per_cycle.num) /
+                        static_cast<double>(config_.memory.bytes_per_cycle.den) / static_cast<double>(config_.cores);
+    const auto transfer = [&](double bytes) { return bytes / rate; };
+    const double latency = static_cast<double>(config_.memory.latency);
+    const double memory = config_.memory.preset == "ideal" ? 0.0 : transfer(a_bytes + b_bytes + out_bytes);
+
+    const MatrixShape tile = c.matrix(row.size(), col.size(), k.size());
+    const Work post = c.post.count() ? vector_work(config_.vector, tile.m * tile.n, c.post) : Work{};
+    const double tiles = batches * row_tiles * col_tiles;
+    const double vector = tiles * static_cast<double>(post.busy);
+    const double finish = static_cast<double>(post.busy + post.drain) + transfer(out_tile) + latency;
+    const double fill = transfer(a_tile + b_tile) + latency;
+    const Work work = array_work(config_.array, m.dataflow, tile);
+    const double steps = tiles * depth_tiles;
+
+    double total = std::max({array, memory, vector}) + fill + finish + static_cast<double>(work.preload + work.drain);
+    // What cannot be double-buffered adds up instead of overlapping.
+    if (need.kept + 2 * need.step > config_.scratchpad.size && steps > 1) {
+        total += std::min(array, transfer(a_bytes + b_bytes)) + (steps - 1) * latency;
+    }
+    if (2 * need.accumulator > config_.scratchpad.accumulator && tiles > 1) {
+        total += (tiles - 1) * (finish + static_cast<double>(work.drain));
+    }
+    return total;
+}
+
+const Mapping& Mapper::map(const Contraction& c, const Share& share) {
+    std::vector<std::uint64_t> key = c.key();
+    key.insert(key.end(), {share.batches.size(), share.rows.size(), share.cols.size()});
+    const auto known = found_.find(key);
+    if (known != found_.end()) return known->second;
+    Mapping best;
+    double best_time = std::numeric_limits<double>::infinity();
+    for (const Mapping& candidate : candidates(c, share)) {
+        const double time = estimate(c, share, candidate);
+        if (time < best_time) {
+            best_time = time;
+            best = candidate;
+        }
+    }
+    if (best_time == std::numeric_limits<double>::infinity()) {
+        const Mapping smallest{1, 1, 1, true, Keep::kNone, Keep::kNone, config_.array.dataflow};
+        const Footprint need = footprint(c, share, smallest);
+        if (need.kept + need.step > config_.scratchpad.size || need.accumulator > config_.scratchpad.accumulator) {
+            throw std::invalid_argument("command: its smallest tile needs " + std::to_string(need.kept + need.step) +
+                                        " + " + std::to_string(need.accumulator) + " bytes on chip; scratchpad has " +
+                                        std::to_string(config_.scratchpad.size) + " and accumulator " +
+                                        std::to_string(config_.scratchpad.accumulator));
+        }
+        best = smallest;
+    }
+    return found_.emplace(std::move(key), best).first->second;
+}
+
+}  // namespace acalsim

@@ -1,0 +1,30 @@
+// Chooses tile sizes, loop order and what stays on chip.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "plan/contraction.h"
+
+namespace acalsim {
+
+/// Finds the mapping with the lowest estimated time; the result is kept by shape.
+class Mapper {
+  public:
+    explicit Mapper(const Config& config) : config_(config) {}
+
+    /// Throws std::invalid_argument when not even the smallest tile fits on chip.
+    const Mapping& map(const Contraction& contraction, const Share& share);
+
+    /// Every mapping that the search considers.
+    std::vector<Mapping> candidates(const Contraction& contraction, const Share& share) const;
+
+    /// Estimated cycles of a share under a mapping; kNever if it does not fit.
+    double estimate(const Contraction& contraction, const Share& share, const Mapping& mapping) const;
+
+  private:
+    const Config& config_;
+    std::map<std::vector<std::uint64_t>, Mapping> found_;
+};
+
+}  // namespace acalsim

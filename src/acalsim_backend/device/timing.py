@@ -1,0 +1,102 @@
+"""The cycle-level engine as the device sees it: a segment of commands in, cycles out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from acalsim_backend._engine import Completion, Engine
+from acalsim_backend.hardware import HardwareConfig
+
+__all__ = ["Completion", "SegmentTiming", "Timing", "engine_config"]
+
+_MEMO_SEGMENTS = 4096
+
+
+@dataclass(frozen=True)
+class SegmentTiming:
+    """What the engine says of one segment, in device cycles from its doorbell.
+
+    ``completions`` are in order of completion. ``memoised`` is True when an equal segment had been timed before.
+    """
+
+    cycles: int
+    completions: tuple[Completion, ...]
+    memoised: bool = False
+
+
+class Timing:
+    """Times segments on one piece of hardware.
+
+    A segment's cycles depend on its command bytes and the hardware alone, so equal segments are timed once.
+    """
+
+    def __init__(self, hardware: HardwareConfig) -> None:
+        self._engine = Engine(engine_config(hardware))
+        self._memo: OrderedDict[bytes, SegmentTiming] = OrderedDict()
+        self._now = 0
+
+    def segment(self, commands: Sequence[bytes]) -> SegmentTiming:
+        """Time commands that one doorbell submits, operand addresses absolute.
+
+        Raises:
+            ValueError: a command is malformed or its smallest tile does not fit on chip.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for command in commands:
+            digest.update(len(command).to_bytes(8, "little"))
+            digest.update(command)
+        key = digest.digest()
+        known = self._memo.get(key)
+        if known is not None:
+            self._memo.move_to_end(key)
+            return known
+        begin = self._now
+        try:
+            for command in commands:
+                self._engine.submit(begin, command)
+        finally:
+            self._now = self._engine.run(begin)
+            completions = tuple(self._engine.completions())
+        timing = SegmentTiming(self._now - begin, completions)
+        self._memo[key] = replace(timing, memoised=True)
+        if len(self._memo) > _MEMO_SEGMENTS:
+            self._memo.popitem(last=False)
+        return timing
+
+    def stats(self) -> dict[str, int]:
+        """Totals over everything that was timed (memoised segments count once)."""
+        return self._engine.stats()
+
+
+def engine_config(hardware: HardwareConfig) -> dict[str, int | str]:
+    """The hardware file in the engine's units: bytes, device cycles, exact ratios."""
+    accelerator, array, vector = hardware.accelerator, hardware.array, hardware.vector
+    scratchpad, dma, dram = hardware.scratchpad, hardware.dma, hardware.dram
+    latency = Fraction(str(dram.latency_ns)) * accelerator.frequency_mhz / 1000
+    rate = Fraction(str(dram.bandwidth_gbytes_per_s)) * 1000 / accelerator.frequency_mhz
+    return {
+        "cores": accelerator.cores,
+        "launch_cycles": accelerator.launch_cycles,
+        "array.count": array.count,
+        "array.rows": array.rows,
+        "array.cols": array.cols,
+        "array.dataflow": array.dataflow,
+        "array.double_buffered": int(array.overlap == "double_buffered"),
+        "vector.lanes": vector.lanes,
+        "vector.latency_cycles": vector.latency_cycles,
+        "vector.transcendental_cycles": vector.transcendental_cycles,
+        "vector.fused_rows": int(vector.fused_rows),
+        "scratchpad.bytes": scratchpad.size_kib * 1024,
+        "scratchpad.accumulator_bytes": scratchpad.accumulator_kib * 1024,
+        "dma.channels": dma.channels,
+        "dma.outstanding": dma.outstanding,
+        "dma.burst_bytes": dma.burst_bytes,
+        "memory.preset": dram.preset,
+        "memory.latency_cycles": -(-latency.numerator // latency.denominator),
+        "memory.bytes_per_cycle.num": rate.numerator,
+        "memory.bytes_per_cycle.den": rate.denominator,
+    }
