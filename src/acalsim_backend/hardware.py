@@ -70,6 +70,7 @@ class VectorConfig:
     lanes: int = _f(16, "lanes", "elements that start per cycle", 1, 65536)
     latency_cycles: int = _f(8, "cycles", "pipeline depth", 0, 10_000)
     transcendental_cycles: int = _f(4, "cycles", "issue interval of exp, tanh, erf, division and the like", 1, 1000)
+    fused_rows: bool = _f(True, "true or false", "softmax and norm keep rows on chip instead of one DRAM pass a step")
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class DramConfig:
     """Main memory, shared by the RISC-V core and the accelerator."""
 
     size_mib: int = _f(1024, "MiB", "guest RAM", 65, 1 << 20)
+    preset: Literal["simple", "ideal"] = _f("simple", "name", "model: latency and bandwidth, or no limits at all")
     latency_ns: float = _f(60.0, "ns", "from request to first data", 0, 100_000)
     bandwidth_gbytes_per_s: float = _f(25.6, "10^9 bytes/s", "peak", 0.001, 1_000_000)
 
