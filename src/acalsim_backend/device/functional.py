@@ -1,0 +1,61 @@
+"""What commands compute: two providers behind one protocol, both on guest memory itself.
+
+``torch`` runs PyTorch's kernels on zero-copy views of RAM; ``native`` runs the firmware's kernels from the host
+library. Neither knows more of a command than its bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Callable
+from typing import Protocol
+
+from acalsim_backend.device.memory import Memory
+from acalsim_backend.errors import UnknownNameError
+from acalsim_backend.program.commands import Command
+
+Task = Callable[[], object]
+"""Executes one command; raises CommandError, or whatever goes wrong inside a kernel."""
+
+
+class Functional(Protocol):
+    """Turns validated commands into tasks; a task may be run any number of times."""
+
+    name: str
+
+    def prepare(self, command: Command, data: bytes) -> Task:
+        """The task of ``command``, whose bytes are ``data``; all that need not happen at every run happens here."""
+        ...
+
+    def scope(self) -> contextlib.AbstractContextManager[object]:
+        """Entered around the execution of tasks."""
+        ...
+
+
+def _torch(memory: Memory) -> Functional:
+    from acalsim_backend.device.functional_torch import TorchFunctional
+
+    return TorchFunctional(memory)
+
+
+def _native(memory: Memory) -> Functional:
+    from acalsim_backend.device.functional_native import NativeFunctional
+
+    return NativeFunctional(memory)
+
+
+PROVIDERS: dict[str, Callable[[Memory], Functional]] = {"torch": _torch, "native": _native}
+
+
+def create_functional(name: str | None, memory: Memory) -> Functional:
+    """The provider called ``name``; by default torch where it is installed, else native.
+
+    Raises:
+        UnknownNameError: there is no such provider.
+    """
+    if name is None:
+        name = "torch" if importlib.util.find_spec("torch") else "native"
+    if name not in PROVIDERS:
+        raise UnknownNameError("functional model", name, PROVIDERS)
+    return PROVIDERS[name](memory)
