@@ -84,8 +84,9 @@ static acal_reduced_t reduce(float x)
     uint64_t nearest = (turns + ((uint64_t)1 << 61)) >> 62;
     double r = (double)(int64_t)(turns - (nearest << 62)) * 0x1.921fb54442d18p-62;
     acal_reduced_t reduced;
-    reduced.quadrant = (uint32_t)nearest & 3u;
-    reduced.r = acal_select_f64(bits < 0x3f000000u, (double)acal_f32_of_bits(bits), r);
+    int small = bits < 0x3f000000u;
+    reduced.quadrant = (uint32_t)nearest & 3u & ~acal_mask32(small);
+    reduced.r = acal_select_f64(small, (double)acal_f32_of_bits(bits), r);
     return reduced;
 }
 
