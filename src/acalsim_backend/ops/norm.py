@@ -62,16 +62,18 @@ class LayerNorm(Operator):
 
 
 class BatchNorm(Operator):
-    """_native_batch_norm_legit_no_training -> out and two empty tensors.
+    """_native_batch_norm_legit_no_training, native_batch_norm(training=False) -> out and two empty tensors.
 
     The fuse pass folds it into a convolution or splits it into weight-only arithmetic and one pointwise operation;
     what is left is lowered here with the statistics read in place.
     """
 
     op_type = ACALSimOpType.BATCH_NORM
-    targets = ("aten._native_batch_norm_legit_no_training.default",)
+    targets = ("aten._native_batch_norm_legit_no_training.default", "aten.native_batch_norm.default")
 
     def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
+        if op.attrs.get("training"):
+            return "batch norm in training mode has no kernel; call model.eval() first"
         return None if dtype_of(op.inputs[0], ir).is_float else "batch norm of integers has no kernel"
 
     def flops(self, op: ACALSimOp, ir: ACALSimIR) -> int:

@@ -1,0 +1,343 @@
+"""Do the passes fold, fuse and plan as they should, and is every Program that they make valid?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F  # noqa: N812  # its name everywhere
+
+from acalsim_backend.compiler import ACALSimCompiler
+from acalsim_backend.errors import ProgramError, UnknownNameError, UnsupportedError
+from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.models.resnet import resnet18
+from acalsim_backend.passes import Target, compile_ir
+from acalsim_backend.program.abi import DType, Opcode, Placement, View
+from acalsim_backend.program.commands import Copy, decode
+from acalsim_backend.program.dependencies import accesses, conflicts, dependencies
+from acalsim_backend.program.dump import dump
+from acalsim_backend.program.image import build_image
+from acalsim_backend.program.program import Program, Tensor, TensorKind
+from acalsim_backend.program.verify import verify
+
+
+def ir_of(function, *args, static=()):
+    """IR of a function of tensors; ``static`` marks the positions of weights."""
+    graph = torch.fx.symbolic_trace(function) if isinstance(function, nn.Module) else function
+    return ACALSimCompiler().compile(graph, list(args), "g", static)
+
+
+def program_of(function, *args, static=(), **target):
+    from acalsim_backend.compiler import to_core_aten
+
+    graph = to_core_aten(function, args)
+    ir = ACALSimCompiler().compile(graph, list(args), "g", static)
+    return compile_ir(ir, Target(**target))
+
+
+def opcodes(compiled):
+    return [c.opcode.name for c in compiled.program.commands]
+
+
+x44 = torch.randn(4, 4)
+
+
+def test_is_a_chain_of_pointwise_operations_one_vector_command():
+    compiled = program_of(lambda x: torch.relu(x * 2 + 1) - x, x44)
+    assert opcodes(compiled) == ["VECTOR"]
+    assert [o.type for o in compiled.program.origins] == ["MUL", "ADD", "RELU", "SUB"]
+
+
+def test_are_bias_and_activation_taken_into_the_product():
+    w, b = torch.randn(4, 8), torch.randn(8)
+    compiled = program_of(lambda x, w, b: F.gelu(x @ w + b), x44, w, b, static=(1, 2))
+    assert opcodes(compiled) == ["GEMM"]
+    (gemm,) = compiled.program.commands
+    assert gemm.activation.name == "GELU"
+    assert gemm.bias.strides == (0, 1)
+    assert gemm.origin == (0, 3)
+
+
+def test_is_an_epilogue_fused_through_reshapes():
+    w, b = torch.randn(4, 8), torch.randn(8)
+
+    def linear3d(x, w, b):
+        return torch.relu((x.reshape(6, 4) @ w).reshape(2, 3, 8) + b)
+
+    assert opcodes(program_of(linear3d, torch.randn(2, 3, 4), w, b, static=(1, 2))) == ["GEMM"]
+
+
+def test_is_a_value_with_two_users_not_fused_away():
+    w = torch.randn(4, 4)
+    compiled = program_of(lambda x, w: (torch.relu(x @ w), x @ w + 1), x44, w, static=(1,))
+    assert opcodes(compiled).count("GEMM") in (1, 2)
+
+    def shared(x, w):
+        y = x @ w
+        return torch.relu(y), y
+
+    assert opcodes(program_of(shared, x44, w, static=(1,))) == ["GEMM", "VECTOR"]
+
+
+def test_is_a_bias_of_half_precision_left_alone_because_eager_rounds_in_between():
+    w, b = torch.randn(4, 8).bfloat16(), torch.randn(8).bfloat16()
+    assert opcodes(program_of(lambda x, w, b: x @ w + b, x44.bfloat16(), w, b, static=(1, 2))) == ["GEMM", "VECTOR"]
+
+
+def test_does_an_accelerator_without_activations_get_none_fused():
+    w = torch.randn(4, 4)
+    hardware = HardwareConfig.load("gemm_only")
+    compiled = program_of(lambda x, w: torch.relu(x @ w), x44, w, static=(1,), hardware=hardware)
+    assert [(c.opcode.name, c.placement.name) for c in compiled.program.commands] == [
+        ("GEMM", "ACCELERATOR"),
+        ("VECTOR", "CPU"),
+    ]
+
+
+class ConvBn(nn.Module):
+    def __init__(self, bias=False):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 4, 3, bias=bias), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return torch.relu(self.bn(self.conv(x)))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_is_batch_norm_folded_into_the_convolution_by_a_prepare_program(bias):
+    model = ConvBn(bias).eval()
+    ir = ACALSimCompiler().compile(torch.fx.symbolic_trace(model), [torch.randn(1, 3, 8, 8)])
+    compiled = compile_ir(ir, Target())
+    assert opcodes(compiled) == ["CONV2D"]
+    assert compiled.prepare is not None
+    assert {o.type for o in compiled.program.origins} == {"CONV2D", "BATCH_NORM", "RELU"}
+    assert len(compiled.program.of_kind(TensorKind.PREPARED)) == 2
+    raw = [t.name for t in compiled.program.of_kind(TensorKind.CONSTANT)]
+    assert not raw, "the main Program must not carry weights that only the prepare Program reads"
+
+
+def test_is_batch_norm_kept_when_somebody_else_sees_the_convolution():
+    model = ConvBn().eval()
+
+    def both(x, w, mean, var, gamma, beta):
+        y = F.conv2d(x, w)
+        return F.batch_norm(y, mean, var, gamma, beta), y
+
+    buffers = (model.conv.weight, model.bn.running_mean, model.bn.running_var, model.bn.weight, model.bn.bias)
+    args = (torch.randn(1, 3, 8, 8), *(b.detach() for b in buffers))
+    assert opcodes(program_of(both, *args, static=(1, 2, 3, 4, 5))) == ["CONV2D", "VECTOR"]
+
+
+def test_are_constants_computed_while_compiling():
+    compiled = program_of(lambda x: x + torch.arange(4).float() * 2, x44)
+    assert opcodes(compiled) == ["VECTOR"]
+    (constant,) = compiled.program.of_kind(TensorKind.CONSTANT)
+    assert torch.equal(torch.frombuffer(bytearray(constant.data), dtype=torch.float32), torch.arange(4.0) * 2)
+
+
+def test_are_random_operations_not_folded():
+    compiled = program_of(lambda x: x + torch.rand(4), x44)
+    assert opcodes(compiled) == ["HOST", "VECTOR"]
+
+
+def test_are_dead_operations_dropped():
+    assert opcodes(program_of(lambda x: (x.exp(), x + 1)[1], x44)) == ["VECTOR"]
+
+
+def test_is_the_arena_of_resnet18_within_a_tenth_of_the_liveness_bound():
+    ir = ACALSimCompiler().compile(torch.fx.symbolic_trace(resnet18().eval()), [torch.randn(1, 3, 224, 224)])
+    lowered = compile_ir(ir, Target()).lowered
+    assert lowered.arena_bound > 2**20
+    assert lowered.arena_size <= 1.1 * lowered.arena_bound
+
+
+def test_does_an_output_reuse_the_memory_of_an_input_that_dies():
+    def chain(x):
+        y = F.softmax(x, -1)
+        z = torch.relu(y)
+        return F.softmax(z, -1)
+
+    lowered = program_of(chain, torch.randn(64, 64)).lowered
+    assert lowered.arena_size == 64 * 64 * 4, "softmax's and relu's results should share one block"
+
+
+def test_is_every_unsupported_operation_listed_at_once():
+    def function(x):
+        return torch.linalg.inv(x).cumsum(0) + torch.special.gammaln(x.sort().values)
+
+    with pytest.raises(UnsupportedError) as error:
+        program_of(function, x44, fallback="error")
+    for name in ("inv", "cumsum", "sort"):
+        assert name in str(error.value)
+
+
+def test_does_place_accelerator_refuse_what_only_the_cpu_could_run():
+    hardware = HardwareConfig.load("gemm_only")
+    with pytest.raises(UnsupportedError, match="1 command.*does not execute: vector"):
+        program_of(torch.relu, x44, hardware=hardware, place="accelerator")
+
+
+def test_is_an_unknown_place_named_with_the_known_ones():
+    with pytest.raises(UnknownNameError, match="did you mean accelerator"):
+        Target(place="acelerator")
+
+
+def test_does_place_cpu_leave_the_accelerator_nothing():
+    program = program_of(lambda x: F.softmax(x @ x, -1), x44, place="cpu").program
+    assert {c.placement for c in program.commands} == {Placement.CPU}
+    assert program.segments() == []
+
+
+# --- Program ---
+
+
+@st.composite
+def copies(draw):
+    """Programs of copies between random windows of an arena."""
+    commands = []
+    tensors = tuple(Tensor(i, f"t{i}", TensorKind.ARENA, DType.U8, (64,), offset=32 * i) for i in range(4))
+    for i in range(draw(st.integers(1, 12))):
+        size = draw(st.integers(1, 16))
+        views = [
+            View(draw(st.integers(0, 3)), DType.U8, (size,), (1,), draw(st.integers(0, 64 - size))) for _ in range(2)
+        ]
+        commands.append(Copy(x=views[0], out=views[1], id=i))
+    return tensors, commands
+
+
+@given(copies())
+def test_do_reduced_dependencies_order_exactly_what_touches_the_same_bytes(case):
+    tensors, commands = case
+
+    def touched(command):
+        return [({a.low + i for i in range(a.high - a.low)}, a.write) for a in accesses(command, tensors)]
+
+    expected = {
+        (i, j)
+        for j, later in enumerate(commands)
+        for i, earlier in enumerate(commands[:j])
+        if any(a & b and (w or v) for a, w in touched(earlier) for b, v in touched(later))
+    }
+    assert {(i, j) for j, found in enumerate(conflicts(commands, tensors)) for i in found} == expected
+    reached = [set() for _ in commands]
+    for j, deps in enumerate(dependencies(commands, tensors)):
+        for d in deps:
+            assert not any(d in reached[other] for other in deps), "a dependency that others already imply"
+        reached[j] = {r for d in deps for r in reached[d] | {d}}
+    for i, j in expected:
+        assert i in reached[j]
+
+
+def two_products():
+    w = torch.randn(4, 4)
+    return program_of(lambda x, w: F.softmax(x @ w, -1) @ w, x44, w, static=(1,)).program
+
+
+def changed(program, index, **changes):
+    commands = list(program.commands)
+    commands[index] = replace(commands[index], **changes)
+    return replace(program, commands=tuple(commands))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: changed(p, 1, deps=()), "touches bytes of command 0 but does not depend on it"),
+        (lambda p: changed(p, 1, deps=(2,)), "expected ids below its own"),
+        (lambda p: changed(p, 0, id=5), "command 0 has id 5"),
+        (lambda p: changed(p, 0, a=replace(p.commands[0].a, offset=4)), "reaches bytes 4 to 68 of .*, which has 64"),
+        (lambda p: changed(p, 0, out=p.commands[0].b), "writes .*, which is a weight"),
+        (lambda p: changed(p, 0, a=replace(p.commands[0].a, tensor=99)), "refers to tensor 99"),
+        (lambda p: replace(p, arena_size=0), "of an arena of 0"),
+        (lambda p: replace(p, commands=p.commands[1:]), "command 0 has id 1"),
+    ],
+)
+def test_does_the_program_verifier_name_each_kind_of_mistake(change, message):
+    program = two_products()
+    verify(program)
+    with pytest.raises(ProgramError, match=message):
+        verify(change(program))
+
+
+def test_does_the_verifier_find_a_tensor_read_after_another_took_its_bytes():
+    def three(x):
+        a = F.softmax(x, -1)
+        b = F.softmax(x, 0)
+        return torch.cat([a @ b, b])
+
+    program = program_of(three, x44).program
+    arena = program.of_kind(TensorKind.ARENA)
+    tensors = tuple(replace(t, offset=0) if t in arena else t for t in program.tensors)
+    deps = dependencies(program.commands, tensors)
+    commands = tuple(replace(c, deps=d) for c, d in zip(program.commands, deps, strict=True))
+    with pytest.raises(ProgramError, match="has overwritten"):
+        verify(replace(program, tensors=tensors, commands=commands))
+
+
+def test_do_commands_survive_encoding_and_decoding():
+    program = two_products()
+    for command in program.commands:
+        data = command.encode()
+        assert len(data) % 64 == 0
+        back = decode(data)
+        unbound = back.map_views(lambda v: v)
+        expected = command.map_views(lambda v: replace(v, tensor=-1))
+        assert unbound == expected
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "message"),
+    [(0, 99, "opcode 99 is not one of"), (2, 7, "ABI version 7"), (4, 1, "does not hold a GEMM"), (12, 9, "9 is not")],
+)
+def test_is_a_damaged_command_refused(at, value, message):
+    data = bytearray(two_products().commands[0].encode())
+    data[at] = value
+    with pytest.raises(ProgramError, match=message):
+        decode(data)
+
+
+def test_does_the_image_hold_every_command_and_a_relocation_per_operand():
+    program = two_products()
+    image = build_image(program)
+    assert image.header.n_commands == 3
+    assert image.header.n_relocations == sum(len(list(c.operands())) for c in program.commands)
+    assert [decode(image.data, at).opcode for at in image.command_offsets] == [c.opcode for c in program.commands]
+    assert image.header.queue_entries >= 3
+    assert image.header.queue_entries & (image.header.queue_entries - 1) == 0
+
+
+def test_can_a_person_read_the_dump():
+    text = dump(two_products())
+    assert "0: GEMM on accelerator" in text
+    assert "1: SOFTMAX on accelerator after 0" in text
+    assert "in a = %0[4, 4] f32" in text
+
+
+def test_is_every_opcode_a_command_class():
+    from acalsim_backend.program.commands import COMMANDS
+
+    assert set(COMMANDS) == set(Opcode)
+
+
+@given(st.data())
+def test_does_a_program_with_more_pointwise_work_than_one_command_holds_still_verify(data):
+    depth = data.draw(st.integers(1, 60))
+    names = data.draw(st.lists(st.sampled_from(["add", "mul", "maximum", "sub"]), min_size=depth, max_size=depth))
+    others = data.draw(st.lists(st.integers(0, 9), min_size=depth, max_size=depth))
+    args = [torch.randn(3) for _ in range(10)]
+
+    def chain(*inputs):
+        values = [inputs[0]]
+        for name, other in zip(names, others, strict=True):
+            values.append(getattr(torch, name)(values[-1], inputs[other]))
+        return values[-1]
+
+    compiled = program_of(chain, *args)
+    assert set(opcodes(compiled)) == {"VECTOR"}
+    for command in compiled.program.commands:
+        assert command.n_inputs <= 8
+        assert command.n_instructions <= 32
