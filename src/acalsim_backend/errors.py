@@ -55,6 +55,10 @@ class MissingToolError(AcalsimError):
     exit_code = 4
 
 
+class BuildError(AcalsimError):
+    """A compiler that ran and failed; carries its output."""
+
+
 class MachineError(AcalsimError):
     """The simulated machine could not finish a Program."""
 

@@ -1,0 +1,241 @@
+"""Finds a RISC-V cross compiler, builds bare-metal programs with it and caches them by content.
+
+The compiler is zig from PyPI (``ziglang``), or the gcc that ``$CROSS_COMPILE`` is the prefix of. Only the standard
+library is needed, because the package's own build runs ``python -m acalsim_backend.toolchain firmware --out PATH``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from acalsim_backend.errors import AcalsimError, BuildError, InputError, MissingToolError
+from acalsim_backend.firmware import c_header
+
+FIRMWARE_FOLDER = Path(__file__).parent / "firmware"
+HOST_ONLY = frozenset({"host.c"})
+CACHE_LIMIT_BYTES = 256 << 20
+
+COMMON_FLAGS = (
+    *("-std=c11", "-O3", "-g", "-Wall", "-Wextra"),
+    *("-ffreestanding", "-nostdlib", "-static", "-mabi=lp64d", "-mcmodel=medany"),
+    *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"),
+    *("-ffp-contract=off", "-fno-math-errno", "-fno-strict-aliasing"),
+)
+ZIG_FLAGS = ("-target", "riscv64-freestanding-none", "-mcpu=generic_rv64+m+a+f+d+c", "-fno-sanitize=all")
+GCC_FLAGS = ("-march=rv64gc", "-fno-tree-loop-distribute-patterns")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a bare-metal program is built from.
+
+    ``include`` are folders with headers; ``generated`` maps names of further headers to their text.
+    """
+
+    files: tuple[Path, ...]
+    linker_script: Path
+    include: tuple[Path, ...] = ()
+    generated: Mapping[str, str] = field(default_factory=dict)
+
+    def content(self) -> Iterator[bytes]:
+        """Everything that the result depends on, apart from the compiler.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        headers = [path for folder in self.include for path in sorted(folder.glob("*.h"))]
+        for path in (*self.files, self.linker_script, *headers):
+            try:
+                text = path.read_bytes()
+            except OSError as error:
+                raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+            yield path.name.encode()
+            yield text
+        for name, header in sorted(self.generated.items()):
+            yield name.encode()
+            yield header.encode()
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A compiler driver for bare-metal RV64GC with hardware floating point."""
+
+    name: str
+    command: tuple[str, ...]
+    flags: tuple[str, ...]
+
+    @classmethod
+    def find(cls, environment: Mapping[str, str] = os.environ) -> Toolchain:
+        """The gcc that ``CROSS_COMPILE`` names if it is set, else zig.
+
+        Raises:
+            MissingToolError: neither is there; the message has the line that installs one.
+        """
+        prefix = environment.get("CROSS_COMPILE")
+        if prefix:
+            compiler = shutil.which(prefix + "gcc", path=environment.get("PATH"))
+            if compiler is None:
+                raise MissingToolError(
+                    f"CROSS_COMPILE is {prefix!r}, but there is no {prefix}gcc on the path: "
+                    "apt-get install gcc-riscv64-unknown-elf and set CROSS_COMPILE=riscv64-unknown-elf-, "
+                    "or unset it to use zig"
+                )
+            return cls("gcc", (compiler,), GCC_FLAGS)
+        if importlib.util.find_spec("ziglang") is not None:
+            return cls("zig", (sys.executable, "-m", "ziglang", "cc"), ZIG_FLAGS)
+        raise MissingToolError(
+            "no compiler for RISC-V: pip install ziglang, "
+            "or apt-get install gcc-riscv64-unknown-elf and set CROSS_COMPILE=riscv64-unknown-elf-"
+        )
+
+    @functools.cached_property
+    def version(self) -> str:
+        """What the compiler says of itself."""
+        return self._run([*self.command, "--version"], os.environ).splitlines()[0]
+
+    def compile(self, sources: Sources, out: Path, cache: Path | None) -> Path:
+        """Build an ELF at ``out``, or take it from the folder ``cache``; two processes may do so at once.
+
+        Raises:
+            BuildError: the compiler failed; carries its output.
+            InputError: a source cannot be read, or a folder cannot be written.
+        """
+        if cache is None:
+            with _writable(out.parent), _scratch(out.parent) as scratch:
+                self._build(sources, scratch, out)
+            return out
+        with _writable(cache, "; set ACALSIM_CACHE_DIR to another folder"):
+            built = cache / "elf" / f"{self._key(sources)}.elf"
+            built.parent.mkdir(parents=True, exist_ok=True)
+            if not built.exists():
+                with _scratch(cache) as scratch:
+                    self._build(sources, scratch, built)
+            os.utime(built)
+            _prune(built.parent, CACHE_LIMIT_BYTES)
+        with _writable(out.parent):
+            _copy(built, out)
+        return out
+
+    def _key(self, sources: Sources) -> str:
+        digest = hashlib.sha256()
+        for part in (self.version, *self.flags, *COMMON_FLAGS):
+            digest.update(part.encode() + b"\0")
+        for content in sources.content():
+            digest.update(len(content).to_bytes(8, "little") + content)
+        return digest.hexdigest()
+
+    def _build(self, sources: Sources, scratch: Path, out: Path) -> None:
+        """Compile in the folder ``scratch``, which is on the file system of ``out``, and move the result there."""
+        for name, text in sources.generated.items():
+            (scratch / name).write_text(text, encoding="utf-8")
+        result = scratch / "program.elf"
+        files = [path.absolute() for path in sources.files]
+        include = [scratch, *(folder.absolute() for folder in sources.include)]
+        private = sorted({scratch, *(path.parent for path in files)})  # kept out of the debug information
+        command = [
+            *(*self.command, *self.flags, *COMMON_FLAGS),
+            *(f"-I{folder}" for folder in include),
+            *(f"-ffile-prefix-map={folder}=." for folder in private),
+            *("-T", str(sources.linker_script.absolute()), *map(str, files), "-o", str(result)),
+        ]
+        caches = {"ZIG_GLOBAL_CACHE_DIR": str(scratch / "zig"), "ZIG_LOCAL_CACHE_DIR": str(scratch / "zig-local")}
+        self._run(command, {**os.environ, **caches}, scratch)
+        result.replace(out)
+
+    def _run(self, command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None) -> str:
+        try:
+            done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise MissingToolError(f"{self.name}: {command[0]} does not start: {error.strerror}") from None
+        if done.returncode != 0:
+            raise BuildError(f"{self.name} failed with code {done.returncode}:\n{done.stderr.strip()}")
+        return done.stdout
+
+
+def cache_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder for everything that can be made again."""
+    chosen = environment.get("ACALSIM_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    home = environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME", "~")).expanduser() / ".cache"
+    return Path(home) / "acalsim"
+
+
+def firmware_sources() -> Sources:
+    """The generic firmware, which runs any Program in its image form."""
+    files = sorted(path for path in FIRMWARE_FOLDER.glob("*.[cS]") if path.name not in HOST_ONLY)
+    header = "\n".join(c_header.generate()) + "\n"
+    return Sources(tuple(files), FIRMWARE_FOLDER / "link.ld", (FIRMWARE_FOLDER,), {"acal_abi.h": header})
+
+
+@contextmanager
+def _writable(folder: Path, remedy: str = "; choose another folder") -> Iterator[None]:
+    """Make the folder; whatever cannot be written there becomes one clear error."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}{remedy}") from None
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A private folder inside another one, gone afterwards."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".scratch-") as scratch:
+        yield Path(scratch).absolute()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Replace ``target`` at once, so that nobody sees half of it."""
+    with _scratch(target.parent) as scratch:
+        shutil.copyfile(source, scratch / target.name).replace(target)
+
+
+def _prune(folder: Path, limit: int) -> None:
+    """Remove the files that were used longest ago until the folder holds at most ``limit`` bytes."""
+    found: list[tuple[float, int, Path]] = []
+    for path in folder.iterdir():
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # another process pruned it
+            continue
+        found.append((status.st_mtime, status.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found)[:-1]:  # never the newest, which the caller is about to use
+        if total <= limit:
+            break
+        path.unlink(missing_ok=True)
+        total -= size
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``firmware --out PATH``: build the firmware. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m acalsim_backend.toolchain", description="Build for the guest.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("firmware", help="build the generic firmware")
+    command.add_argument("--out", type=Path, required=True, help="where the ELF goes")
+    command.add_argument("--no-cache", action="store_true", help="build anew and keep nothing else")
+    options = parser.parse_args(arguments)
+    try:
+        cache = None if options.no_cache else cache_dir()
+        Toolchain.find().compile(firmware_sources(), options.out.absolute(), cache)
+    except AcalsimError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
