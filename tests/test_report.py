@@ -210,6 +210,24 @@ def test_does_the_trace_show_each_processor_in_its_own_lane(report, tmp_path):
     ]
 
 
+def test_do_runs_in_a_row_make_one_report(report):
+    joined = RunReport.concatenate([report, report])
+    assert [(row.start_cycle, row.end_cycle) for row in joined.ops] == [
+        (0, 1000), (1000, 5000), (5000, 6000), (6000, 10_000),
+    ]  # fmt: skip
+    assert joined.cycles == Cycles(10_000, 8000, 2000)
+    assert (joined.model, joined.instructions_retired, joined.wall_s["simulate"]) == ("toy", 8000, 0.5)
+    assert joined.wall_s["compile"] is None
+    assert RunReport.concatenate([report]) is report
+
+
+def test_is_a_fallback_named_below_the_table(report):
+    fallback = {"op": "aten.sort.default", "source": "model.py:9", "module": "", "share": 0.25}
+    report = dataclasses.replace(report, fallbacks=(fallback,))
+    jsonschema.validate(report.to_dict(), SCHEMA)
+    assert "fallback      aten.sort.default (model.py:9) ran in PyTorch on the host" in report.table()
+
+
 def test_are_unknown_cycles_none_not_zero():
     row = OpRow("t", "GEMM", "cpu", (), "", "", None, None, 0, 0, 0, None)
     assert row.cycles is None

@@ -81,6 +81,12 @@ class OpRow:
             return None
         return self.end_cycle - self.start_cycle
 
+    def shifted(self, cycles: int) -> OpRow:
+        """The same row ``cycles`` later."""
+        if self.start_cycle is None or self.end_cycle is None:
+            return self
+        return dataclasses.replace(self, start_cycle=self.start_cycle + cycles, end_cycle=self.end_cycle + cycles)
+
 
 @dataclass(frozen=True)
 class RunReport:
@@ -163,6 +169,31 @@ class RunReport:
             fallbacks=tuple(f for r in reports for f in r.fallbacks),
             wall_s={key: sum(values) if values else None for key, values in walls.items()},
             memoised=all(r.memoised for r in reports),
+        )
+
+    @classmethod
+    def concatenate(cls, reports: Sequence[RunReport]) -> RunReport:
+        """One report of runs that followed each other on one machine, as those of a model cut into several graphs.
+
+        Rows keep their order and start where the run before them ended; a value that one of them lacks is None.
+        """
+        first, *others = reports
+        if not others:
+            return first
+        ops: list[OpRow] = []
+        start = 0
+        for report in reports:
+            ops += (row.shifted(start) for row in report.ops)
+            start += report.cycles.total or 0
+        return dataclasses.replace(
+            first,
+            model="+".join(dict.fromkeys(report.model for report in reports)),
+            cycles=Cycles(*(_sum(getattr(r.cycles, f.name) for r in reports) for f in dataclasses.fields(Cycles))),
+            instructions_retired=_sum(report.instructions_retired for report in reports),
+            ops=tuple(ops),
+            fallbacks=tuple(fallback for report in reports for fallback in report.fallbacks),
+            wall_s={name: _sum(report.wall_s.get(name) for report in reports) for name in first.wall_s},
+            memoised=any(report.memoised for report in reports),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -284,7 +315,10 @@ class RunReport:
             largest = "" if error is None else f", largest absolute difference {error:.2g}"
             lines.append(("outputs", f"{verdict}{largest}"))
         for fallback in self.fallbacks:
-            lines.append(("fallback", f"{fallback['name']} ran in PyTorch on the host, its cycles are not counted"))
+            place = f" ({fallback['source']})" if fallback.get("source") else ""
+            lines.append(
+                ("fallback", f"{fallback['op']}{place} ran in PyTorch on the host, its cycles are not counted")
+            )
         return "\n".join(f"{name:<14}{text}" for name, text in lines)
 
     def trace(self, path: str | Path) -> None:
@@ -362,6 +396,12 @@ def _row(program: Program, command: Command, timing: CommandTiming, hardware: Ha
         array_busy=timing.array_busy if on_accelerator else 0,
         vector_busy=timing.vector_busy if on_accelerator else 0,
     )
+
+
+def _sum(values: Iterable[Any]) -> Any:
+    """The sum, or None if one value is unknown."""
+    known = list(values)
+    return None if None in known else sum(known)
 
 
 def _versions() -> Iterator[tuple[str, str]]:
