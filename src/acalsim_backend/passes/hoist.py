@@ -23,8 +23,8 @@ class Hoist:
         if not moved:
             return ir
         results = {name for op in moved for name in op.outputs}
-        stay = [op for op in ir.ops if not results.issuperset(op.outputs)]
-        read = {name for op in stay for name in op.inputs} | ir.escaping()
+        main = remove_dead(replace(ir, ops=[op for op in ir.ops if not results.issuperset(op.outputs)]))
+        read = {name for op in main.ops for name in op.inputs} | ir.escaping()
         prepared = tuple(name for op in moved for name in op.outputs if name in read)
         prepare = ACALSimIR(
             f"{ir.name}_prepare",
@@ -34,9 +34,8 @@ class Hoist:
             constants=dict(ir.constants),
             arguments={n: p for n, p in ir.arguments.items() if n in static},
         )
-        main = replace(ir, ops=stay, prepare=_pruned(prepare), prepared=prepared)
-        gone = results - set(prepared)
-        return remove_dead(replace(main, tensors={n: t for n, t in ir.tensors.items() if n not in gone}))
+        tensors = main.tensors | {n: ir.tensors[n] for n in prepared}
+        return replace(main, tensors=tensors, prepare=_pruned(prepare), prepared=prepared)
 
 
 def _pruned(prepare: ACALSimIR) -> ACALSimIR:
