@@ -140,38 +140,6 @@ class RunReport:
         )
 
     @classmethod
-    def concatenate(cls, reports: Sequence[Self]) -> Self:
-        """One report of runs that followed each other: rows in order on one timeline, totals added up.
-
-        The first report gives the names and versions; there must be at least one.
-        """
-        first = reports[0]
-        if len(reports) == 1:
-            return first
-        rows: list[OpRow] = []
-        now = 0
-        for report in reports:
-            for row in report.ops:
-                start = None if row.start_cycle is None else row.start_cycle + now
-                end = None if row.end_cycle is None else row.end_cycle + now
-                rows.append(dataclasses.replace(row, start_cycle=start, end_cycle=end))
-            now += report.cycles.total or 0
-        timed = [r.cycles for r in reports if r.cycles.total is not None]
-        names = [f.name for f in dataclasses.fields(Cycles)]
-        cycles = Cycles(*(sum(getattr(c, n) for c in timed) if timed else None for n in names))
-        retired = [r.instructions_retired for r in reports if r.instructions_retired is not None]
-        walls = {key: [v for r in reports if (v := r.wall_s.get(key)) is not None] for key in first.wall_s}
-        return dataclasses.replace(
-            first,
-            cycles=cycles,
-            ops=tuple(rows),
-            instructions_retired=sum(retired) if retired else None,
-            fallbacks=tuple(f for r in reports for f in r.fallbacks),
-            wall_s={key: sum(values) if values else None for key, values in walls.items()},
-            memoised=all(r.memoised for r in reports),
-        )
-
-    @classmethod
     def concatenate(cls, reports: Sequence[RunReport]) -> RunReport:
         """One report of runs that followed each other on one machine, as those of a model cut into several graphs.
 
