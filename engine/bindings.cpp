@@ -71,6 +71,9 @@ NB_MODULE(_engine, m) {
         .def_ro("bytes_written", &Completion::bytes_written)
         .def_ro("macs", &Completion::macs)
         .def_ro("vector_ops", &Completion::vector_ops)
+        .def_ro("mac_dtype", &Completion::mac_dtype)
+        .def_ro("scratchpad_bytes", &Completion::scratchpad_bytes)
+        .def_ro("accumulator_bytes", &Completion::accumulator_bytes)
         .def_prop_ro("stall", [](const Completion& c) {
             nb::dict causes;
             for (std::size_t i = 0; i < kCauses; ++i) causes[kCauseNames[i]] = c.causes[i];

@@ -129,9 +129,13 @@ bool Core::fill(Cycle now, std::uint32_t id) {
         requests_.push({part.command->sequence, index, order_++, id, false, box});
         part.command->begin(now, Activity::kLoad);
         part.command->record.bytes_read += box.bytes();
+        part.command->record.scratchpad_bytes += box.bytes();
     }
-    part.command->record.macs += state.step.macs;
-    part.command->record.vector_ops += state.step.vector_ops;
+    Completion &record = part.command->record;
+    record.macs += state.step.macs;
+    record.scratchpad_bytes += state.step.scratchpad_traffic;
+    record.accumulator_bytes += state.step.accumulator_traffic;
+    record.vector_ops += state.step.vector_ops;
     part.steps.push_back(std::move(state));
     if (part.at(index).loads_left == 0) loaded(now, id, index);
     return true;
@@ -234,6 +238,7 @@ void Core::computed(Cycle now, std::uint32_t id, std::uint64_t index) {
         requests_.push({part.command->sequence, index, order_++, id, true, box});
         part.command->begin(now, Activity::kStore);
         part.command->record.bytes_written += box.bytes();
+        part.command->record.scratchpad_bytes += box.bytes();
     }
     if (state.step.stores.empty()) stored(now, id, index);
 }

@@ -29,6 +29,7 @@ class Engine::Impl final : public CoreHost {
         auto state = std::make_unique<Node>();
         state->command.sequence = nodes_.size();
         state->command.record.id = command.header().id;
+        state->command.record.mac_dtype = plan.mac_dtype;
         state->command.record.array_cycles = plan.array_cycles;
         state->plan = std::move(plan);
         const std::size_t index = nodes_.size();

@@ -102,6 +102,26 @@ class DramConfig:
 
 
 @dataclass(frozen=True)
+class EnergyConfig:
+    """Energy of one action; together with the counts of a run they give its energy.
+
+    Default sources: "Horowitz" is M. Horowitz, "Computing's energy problem", ISSCC 2014 (45 nm, 0.9 V).
+    """
+
+    mac_i8_pj: float = _f(0.3, "pJ", "8-bit multiply 0.2 and 32-bit add 0.1; Horowitz", 0, 1e6)
+    mac_i16_pj: float = _f(1.6, "pJ", "16-bit integer multiply-accumulate; assumed half of 32-bit", 0, 1e6)
+    mac_i32_pj: float = _f(3.2, "pJ", "32-bit multiply 3.1 and add 0.1; Horowitz", 0, 1e6)
+    mac_f16_pj: float = _f(2.0, "pJ", "f16 or bf16 multiply 1.1 and f32 add 0.9; Horowitz", 0, 1e6)
+    mac_f32_pj: float = _f(4.6, "pJ", "f32 multiply 3.7 and add 0.9; Horowitz", 0, 1e6)
+    mac_f64_pj: float = _f(18.4, "pJ", "f64 and 64-bit integer multiply-accumulate; assumed 4 times f32", 0, 1e6)
+    vector_op_pj: float = _f(0.9, "pJ", "one vector operation on one element, as an f32 add; Horowitz", 0, 1e6)
+    scratchpad_byte_pj: float = _f(2.5, "pJ", "byte of a 32 KiB SRAM read or written (20 pJ per 64 bits); Horowitz", 0, 1e6)
+    accumulator_byte_pj: float = _f(1.25, "pJ", "byte of an 8 KiB SRAM read or written (10 pJ per 64 bits); Horowitz", 0, 1e6)
+    dram_byte_pj: float = _f(32.0, "pJ", "byte moved from or to DRAM; assumed 4 pJ per bit for LPDDR5", 0, 1e6)
+    static_pj_per_cycle: float = _f(50.0, "pJ", "leakage and clock in one device cycle; assumed", 0, 1e9)
+
+
+@dataclass(frozen=True)
 class HardwareConfig:
     """A complete machine description. ``name`` and ``base`` are text; ``devices`` counts identical accelerators."""
 
@@ -114,6 +134,7 @@ class HardwareConfig:
     scratchpad: ScratchpadConfig = field(default_factory=ScratchpadConfig)
     dma: DmaConfig = field(default_factory=DmaConfig)
     dram: DramConfig = field(default_factory=DramConfig)
+    energy: EnergyConfig = field(default_factory=EnergyConfig)
 
     @classmethod
     def load(cls, source: str | Path | HardwareConfig, overrides: Mapping[str, str] | None = None) -> HardwareConfig:

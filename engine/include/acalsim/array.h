@@ -19,6 +19,12 @@ std::uint64_t array_folds(const ArrayConfig& array, Dataflow dataflow, const Mat
 /// Cycles of one fold from loading its stationary operand to its last result, nothing overlapped.
 Cycle array_fold_cycles(const ArrayConfig& array, Dataflow dataflow, const MatrixShape& shape);
 
+/// Operand elements read from the scratchpad and partial sums read or written.
+struct ArrayTraffic {
+    std::uint64_t a = 0, b = 0, accumulator = 0;
+};
+ArrayTraffic array_traffic(const ArrayConfig& array, Dataflow dataflow, const MatrixShape& shape);
+
 /// How long the shape occupies the arrays of a core.
 Work array_work(const ArrayConfig& array, Dataflow dataflow, const MatrixShape& shape);
 

@@ -36,6 +36,9 @@ struct Completion {
     Bytes bytes_written = 0;
     std::uint64_t macs = 0;
     std::uint64_t vector_ops = 0;
+    std::uint8_t mac_dtype = 0;    // ABI dtype of the products
+    Bytes scratchpad_bytes = 0;   // read or written by array, vector unit and DMA
+    Bytes accumulator_bytes = 0;  // read or written
     std::array<Cycle, kCauses> causes{};  // sums to end - start
 };
 

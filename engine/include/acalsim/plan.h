@@ -14,6 +14,7 @@ namespace acalsim {
 struct Plan {
     std::vector<std::unique_ptr<StepStream>> parts;
     Cycle array_cycles = 0;
+    std::uint8_t mac_dtype = 0;
 };
 
 class Mapper;

@@ -30,6 +30,8 @@ struct Step {
     Work vector;
     std::uint64_t macs = 0;
     std::uint64_t vector_ops = 0;
+    Bytes scratchpad_traffic = 0;  // read or written by array and vector unit
+    Bytes accumulator_traffic = 0;
 
     void clear() {
         after_all = false;
@@ -38,6 +40,7 @@ struct Step {
         stores.clear();
         array = vector = Work{};
         macs = vector_ops = 0;
+        scratchpad_traffic = accumulator_traffic = 0;
     }
 };
 

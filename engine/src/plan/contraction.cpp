@@ -49,6 +49,9 @@ class ContractionStream final : public StepStream {
         const MatrixShape shape = c_->matrix(row.size(), col.size(), k.size());
         step.array = array_work(config_.array, map_.dataflow, shape);
         step.macs = shape.m * shape.n * shape.k;
+        const ArrayTraffic traffic = array_traffic(config_.array, map_.dataflow, shape);
+        step.scratchpad_traffic = traffic.a * c_->a_element + traffic.b * c_->b_element;
+        step.accumulator_traffic = traffic.accumulator * c_->accumulator_element;
         if (depth_ == 0) step.accumulator = shape.m * shape.n * c_->accumulator_element;
         if (depth_ + 1 == depth_tiles_) finish_tile(step, row, col, row_tile, shape);
         advance();
@@ -96,6 +99,7 @@ class ContractionStream final : public StepStream {
         if (c_->post.count() > 0) {
             step.vector = vector_work(config_.vector, elements, c_->post);
             step.vector_ops = elements * c_->post.count();
+            step.accumulator_traffic += 2 * elements * c_->accumulator_element;
         }
         if (!c_->has_bias) return;
         const Box bias = c_->bias(batch_, row, col);
@@ -200,6 +204,7 @@ std::unique_ptr<StepStream> make_contraction_stream(const Config& config,
 
 Plan make_contraction_plan(const Config& config, Mapper& mapper, std::shared_ptr<const Contraction> contraction) {
     Plan plan;
+    plan.mac_dtype = contraction->dtype;
     const Contraction& c = *contraction;
     if (c.batches == 0 || c.rows == 0 || c.cols == 0 || c.depth == 0) return plan;
     const MatrixShape shape = c.matrix(c.rows, c.cols, c.depth);

@@ -40,6 +40,9 @@ class Conv2dContraction final : public Contraction {
         batches = out_.dims[0] * groups_;
         cols = weight_.dims[0] / groups_;
         depth = channels_;
+        dtype = x_.dtype;
+        a_element = x_.element;
+        b_element = weight_.element;
         accumulator_element = accumulator_bytes(x_.element);
         const std::uint64_t width = out_.dims[3];
         const std::uint64_t narrow = std::min(cols, config.array.cols);

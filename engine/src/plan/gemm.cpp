@@ -32,6 +32,9 @@ class GemmContraction final : public Contraction {
         }
         for (std::size_t d = 0; d + 2 < rank; ++d) batches *= out_.dims[d];
         merge_batch_into_rows();
+        dtype = a_.dtype;
+        a_element = a_.element;
+        b_element = b_.element;
         accumulator_element = accumulator_bytes(a_.element);
         post = activation_ops(command.activation);
         if (command.alpha != 1.0F) ++post.simple;

@@ -10,8 +10,9 @@ from fractions import Fraction
 
 from acalsim_backend._engine import Completion, Engine
 from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.program.abi import DType
 
-__all__ = ["Completion", "SegmentTiming", "Timing", "engine_config"]
+__all__ = ["Completion", "SegmentTiming", "Timing", "energy_pj", "engine_config"]
 
 _MEMO_SEGMENTS = 4096
 
@@ -70,6 +71,34 @@ class Timing:
     def stats(self) -> dict[str, int]:
         """Totals over everything that was timed (memoised segments count once)."""
         return self._engine.stats()
+
+
+_MAC_ENERGY = {
+    DType.BOOL: "mac_i8_pj",
+    DType.U8: "mac_i8_pj",
+    DType.I8: "mac_i8_pj",
+    DType.I16: "mac_i16_pj",
+    DType.I32: "mac_i32_pj",
+    DType.I64: "mac_f64_pj",
+    DType.F16: "mac_f16_pj",
+    DType.BF16: "mac_f16_pj",
+    DType.F32: "mac_f32_pj",
+    DType.F64: "mac_f64_pj",
+}
+
+
+def energy_pj(completion: Completion, hardware: HardwareConfig) -> float:
+    """Energy of one command in pJ: its actions times their cost, and static power over its span."""
+    energy = hardware.energy
+    mac: float = getattr(energy, _MAC_ENERGY[DType(completion.mac_dtype)])
+    return (
+        completion.macs * mac
+        + completion.vector_ops * energy.vector_op_pj
+        + completion.scratchpad_bytes * energy.scratchpad_byte_pj
+        + completion.accumulator_bytes * energy.accumulator_byte_pj
+        + (completion.bytes_read + completion.bytes_written) * energy.dram_byte_pj
+        + (completion.end - completion.start) * energy.static_pj_per_cycle
+    )
 
 
 def engine_config(hardware: HardwareConfig) -> dict[str, int | str]:
