@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,7 @@ from acalsim_backend.errors import AcalsimError, InputError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+    from rich.table import Table
 
     from acalsim_backend.hardware import HardwareConfig
     from acalsim_backend.report import RunReport
@@ -242,47 +243,104 @@ def _overrides(settings: Iterable[str]) -> dict[str, str]:
 
 
 @_command(app)
+def time(
+    layer: Annotated[
+        str | None,
+        typer.Argument(
+            help="gemm M N K, conv N C H W K R S, softmax ROWS COLS, layernorm ROWS COLS, "
+            "attention HEADS SEQ DIM or elementwise N.",
+        ),
+    ] = None,
+    sizes: Annotated[list[int] | None, typer.Argument(help="Its sizes.")] = None,
+    topology: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Layers of a SCALE-Sim topology file instead.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(metavar="NAME", help="Element type: f32, f16, bf16, i8, ...")] = "f32",
+    stride: Annotated[int | None, typer.Option(min=1, help="conv: stride.")] = None,
+    pad: Annotated[int | None, typer.Option(min=0, help="conv: padding.")] = None,
+    groups: Annotated[int | None, typer.Option(min=1, help="conv: groups.")] = None,
+    inputs: Annotated[int | None, typer.Option(min=1, help="elementwise: number of inputs.")] = None,
+    dataflow: Annotated[str | None, typer.Option(metavar="ws|os|is", help="Dataflow of the arrays.")] = None,
+    hw: Hardware = "edge",
+    set_: Overrides = None,
+    json: Json = None,
+) -> None:
+    """Show the accelerator's cycles for one layer or a topology file, without a model and without PyTorch."""
+    import json as json_module
+
+    from acalsim_backend.hardware import HardwareConfig
+    from acalsim_backend.time_command import make_layers, time_layers
+
+    overrides = _overrides(set_ or ()) | ({"array.dataflow": dataflow} if dataflow else {})
+    hardware = HardwareConfig.load(hw, overrides)
+    given = {"stride": stride, "pad": pad, "groups": groups, "inputs": inputs}
+    options = {name: value for name, value in given.items() if value is not None}
+    layers = make_layers(layer, sizes or (), topology_file=topology, dtype=dtype, options=options)
+    if json is not None and json != "-":
+        _check_writable(Path(json))
+    document = time_layers(layers, hardware)
+    text = json_module.dumps(document, indent=2, allow_nan=False)
+    if json == "-":
+        typer.echo(text)
+        return
+    _stdout().print(_layer_table(document, hardware))
+    if json is not None:
+        Path(json).write_text(text + "\n", encoding="utf-8")
+
+
+def _layer_table(document: dict[str, Any], hardware: HardwareConfig) -> Table:
+    from acalsim_backend.text import percent, size
+
+    rows = []
+    for row in document["layers"]:
+        most = max(row["stall"], key=row["stall"].get)
+        rows.append(
+            (
+                row["name"],
+                f"{row['cycles']:,}",
+                "-" if row["array_cycles"] is None else f"{row['array_cycles']:,}",
+                percent(row["utilization"], 1) if row["utilization"] else "-",
+                size(row["dram_bytes_read"] + row["dram_bytes_written"]),
+                f"{most} {percent(row['stall'][most], row['cycles'])}",
+                f"{row['energy_pj'] / 1e6:,.1f} µJ",
+            )
+        )
+    table = _table(("layer", "cycles", "array cycles", "util", "DRAM", "most time", "energy"), rows)
+    table.caption = f"{document['total_cycles']:,} cycles on {hardware.name}"
+    table.caption_justify = "left"
+    return table
+
+
+@_command(app)
 def models() -> None:
     """List the built-in models."""
-    from rich import box
-    from rich.table import Table
-
     from acalsim_backend.models import CATALOGUE
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("model", no_wrap=True)
-    table.add_column("parameters", justify="right", no_wrap=True)
-    table.add_column("inputs", no_wrap=True)
-    table.add_column("", overflow="fold")
-    for model in CATALOGUE.values():
-        shapes = " ".join("x".join(map(str, shape)) for shape in model.inputs)
-        table.add_row(model.name, f"{model.parameters:,}", shapes, model.summary)
-    _stdout().print(table)
+    rows = [
+        (m.name, f"{m.parameters:,}", " ".join("x".join(map(str, shape)) for shape in m.inputs), m.summary)
+        for m in CATALOGUE.values()
+    ]
+    _stdout().print(_table(("model", "parameters", "inputs", ""), rows))
 
 
 @_command(hw_app, "list")
 def hw_list() -> None:
     """List the hardware presets."""
-    from rich import box
-    from rich.table import Table
-
     from acalsim_backend.hardware import HardwareConfig, presets
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("preset", no_wrap=True)
-    for name in ("arrays", "scratchpad", "DRAM"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
+    rows = []
     for name, path in presets().items():
         h = HardwareConfig.load(name)
-        table.add_row(
-            name,
-            f"{h.array.count} x {h.array.rows}x{h.array.cols}",
-            f"{h.scratchpad.size_kib} KiB",
-            f"{h.dram.bandwidth_gbytes_per_s:g} GB/s",
-            path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# "),
+        rows.append(
+            (
+                name,
+                f"{h.array.count} x {h.array.rows}x{h.array.cols}",
+                f"{h.scratchpad.size_kib} KiB",
+                f"{h.dram.bandwidth_gbytes_per_s:g} GB/s",
+                path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# "),
+            )
         )
-    _stdout().print(table)
+    _stdout().print(_table(("preset", "arrays", "scratchpad", "DRAM", ""), rows))
 
 
 @_command(hw_app, "show")
@@ -344,6 +402,23 @@ def _check_writable(file: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"--json {file}: cannot write there: {error.strerror}; choose another file") from None
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table without frame. Numbers, in the named columns after the first, stay whole; texts give way."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for i, name in enumerate(columns):
+        if i and name:
+            width = max(len(name), *(len(row[i]) for row in rows))
+            table.add_column(name, justify="right", no_wrap=True, min_width=width)
+        else:
+            table.add_column(name, no_wrap=bool(name), overflow="ellipsis" if name else "fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _stdout() -> Console:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from acalsim_backend.errors import InputError
 from acalsim_backend.program.abi import Placement
+from acalsim_backend.text import duration, percent, size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -256,10 +257,10 @@ class RunReport:
             "source": row.source,
             "on": "acc" if row.placement == "accelerator" else row.placement,
             "cycles": "-" if row.cycles is None else f"{row.cycles:,}",
-            "share": _percent(row.cycles, self.cycles.total),
-            "util": _percent(row.utilization, 1) if row.utilization else "-",
-            "read": _bytes(row.bytes_read),
-            "written": _bytes(row.bytes_written),
+            "share": percent(row.cycles, self.cycles.total),
+            "util": percent(row.utilization, 1) if row.utilization else "-",
+            "read": size(row.bytes_read),
+            "written": size(row.bytes_written),
         }
 
     def summary(self) -> str:
@@ -272,10 +273,10 @@ class RunReport:
             mhz = self.clock_mhz["accelerator"]
             wide = len(f"{c.total:,}")
             memo = ", accelerator timing memoised" if self.memoised else ""
-            lines.append(("cycles", f"{c.total:,}  {_duration(c.total / mhz)} at {mhz:,} MHz{memo}"))
+            lines.append(("cycles", f"{c.total:,}  {duration(c.total / mhz)} at {mhz:,} MHz{memo}"))
             retired = f"{self.instructions_retired:,} instructions"
-            lines.append(("  cpu", f"{c.cpu:>{wide},}  {_percent(c.cpu, c.total)}, {retired}"))
-            busy = f"{c.accelerator_busy:>{wide},}  {_percent(c.accelerator_busy, c.total)} busy"
+            lines.append(("  cpu", f"{c.cpu:>{wide},}  {percent(c.cpu, c.total)}, {retired}"))
+            busy = f"{c.accelerator_busy:>{wide},}  {percent(c.accelerator_busy, c.total)} busy"
             lines.append(("  accelerator", busy))
         if self.outputs.allclose is not None:
             verdict = "equal to eager" if self.outputs.allclose else "DIFFERENT from eager"
@@ -404,27 +405,3 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}; choose another place") from None
-
-
-def _percent(part: float | None, whole: float | None) -> str:
-    if part is None or not whole:
-        return "-"
-    return f"{100 * part / whole:.1f}%"
-
-
-def _bytes(n: int) -> str:
-    """Three digits and a binary unit: ``4.5 MiB``."""
-    value = float(n)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"
-
-
-def _duration(microseconds: float) -> str:
-    if microseconds < 1000:
-        return f"{microseconds:.3g} µs"
-    if microseconds < 1_000_000:
-        return f"{microseconds / 1000:.4g} ms"
-    return f"{microseconds / 1e6:.4g} s"
