@@ -118,7 +118,7 @@ uint32_t acal_submit(acal_image_t *image, uint32_t first, uint32_t n, uint32_t *
     for (uint32_t i = 0; i < n; i++) {
         acal_queue_entry_t *entry = &ring[(tail + i) & (image->queue_entries - 1)];
         entry->command = (uint64_t)(uintptr_t)image + index[first + i];
-        entry->id = first + i;
+        entry->id = ((const acal_command_t *)entry->command)->id;
         entry->flags = 0;
     }
     fence();

@@ -27,6 +27,14 @@
 #define ACAL_ELEMENTWISE _Pragma("GCC ivdep")
 #endif
 
+#if defined(__clang__)
+#define ACAL_UNROLL_2 _Pragma("clang loop unroll_count(2)")
+#define ACAL_UNROLL_4 _Pragma("clang loop unroll_count(4)")
+#else
+#define ACAL_UNROLL_2 _Pragma("GCC unroll 2")
+#define ACAL_UNROLL_4 _Pragma("GCC unroll 4")
+#endif
+
 static inline uint32_t acal_bits_of_f32(float x)
 {
     uint32_t bits;

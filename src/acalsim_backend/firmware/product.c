@@ -11,6 +11,9 @@
 
 enum { MR = ACAL_TILE_ROWS, NR = ACAL_TILE_COLUMNS, MC = ACAL_BLOCK_ROWS, NC = ACAL_BLOCK_COLUMNS, KC = ACAL_BLOCK_DEPTH };
 
+/* Columns that the row kernels handle at once. */
+enum { DOTS = 4, STRIPE = 8 };
+
 /* Sized for the widest class. */
 static ACAL_THREAD uint64_t packed_a[MC * KC] __attribute__((aligned(64)));
 static ACAL_THREAD uint64_t packed_b[KC * NC] __attribute__((aligned(64)));
@@ -22,48 +25,70 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* Elements between the rows of block_sums: n rounded up to whole tiles. */
+static int64_t pitch_of(int64_t n)
+{
+    return (n + NR - 1) / NR * NR;
+}
+
 /* --- register tiles ---------------------------------------------------------------------------------------------------- */
 
+/*
+ * Makes `next` available only after `done`, at no cost. It keeps the RISC-V scheduler from computing all products of a
+ * tile before the first sum, for which there are not enough registers.
+ */
 #if defined(__riscv)
 typedef float f32_lanes_t;
 typedef double f64_lanes_t;
 typedef uint64_t i64_lanes_t;
+#define f32_AFTER(done, next) __asm__("" : "+f"(done), "+f"(next))
+#define f64_AFTER(done, next) __asm__("" : "+f"(done), "+f"(next))
+#define i64_AFTER(done, next) __asm__("" : "+r"(done), "+r"(next))
 #else
 typedef float f32_lanes_t __attribute__((vector_size(16), may_alias, aligned(4)));
 typedef double f64_lanes_t __attribute__((vector_size(16), may_alias, aligned(8)));
 typedef uint64_t i64_lanes_t __attribute__((vector_size(16), may_alias, aligned(8)));
+#define f32_AFTER(done, next) ((void)0)
+#define f64_AFTER(done, next) ((void)0)
+#define i64_AFTER(done, next) ((void)0)
 #endif
 
-/* sums[rows][NC] += a panel [depth][MR] times b panel [depth][NR]; rows is MR or 1 and known when inlined. */
+/* sums[rows][pitch] += a panel [depth][MR] times b panel [depth][NR]; rows is MR or 1 and known when inlined. */
 #define TILE(NAME, TYPE)                                                                                               \
-    static inline __attribute__((always_inline)) void NAME##_tile(TYPE *sums, const TYPE *a, const TYPE *b,            \
-                                                                  int64_t depth, const int rows)                       \
+    static inline __attribute__((always_inline)) void NAME##_tile(TYPE *sums, int64_t pitch, const TYPE *a,            \
+                                                                  const TYPE *b, int64_t depth, const int rows)        \
     {                                                                                                                  \
         enum { LANES = sizeof(NAME##_lanes_t) / sizeof(TYPE), VECTORS = NR / LANES };                                  \
         NAME##_lanes_t acc[MR][VECTORS] = {0};                                                                         \
-        for (int64_t k = 0; k < depth; k++, a += MR, b += NR)                                                          \
-            for (int i = 0; i < rows; i++)                                                                             \
+        ACAL_UNROLL_2                                                                                                  \
+        for (int64_t k = 0; k < depth; k++) {                                                                          \
+            for (int i = 0; i < rows; i++) {                                                                           \
+                TYPE factor = a[k * MR + i];                                                                           \
+                if (i > 0)                                                                                             \
+                    NAME##_AFTER(acc[i - 1][VECTORS - 1], factor);                                                     \
                 for (int j = 0; j < VECTORS; j++)                                                                      \
-                    acc[i][j] += a[i] * ((const NAME##_lanes_t *)b)[j];                                                \
+                    acc[i][j] += factor * ((const NAME##_lanes_t *)(b + k * NR))[j];                                   \
+            }                                                                                                          \
+        }                                                                                                              \
         for (int i = 0; i < rows; i++)                                                                                 \
             for (int j = 0; j < VECTORS; j++)                                                                          \
-                ((NAME##_lanes_t *)(sums + i * NC))[j] += acc[i][j];                                                   \
+                ((NAME##_lanes_t *)(sums + i * pitch))[j] += acc[i][j];                                                \
     }                                                                                                                  \
                                                                                                                        \
     static void NAME##_block(void *sums_, const void *a_, const void *b_, int64_t m, int64_t n, int64_t depth)         \
     {                                                                                                                  \
-        TYPE *sums = sums_;                                                                                            \
         const TYPE *a = a_, *b = b_;                                                                                   \
+        int64_t pitch = pitch_of(n);                                                                                   \
         for (int64_t column = 0; column < n; column += NR) {                                                           \
             const TYPE *b_panel = b + column * depth;                                                                  \
             for (int64_t row = 0; row < m; row += MR) {                                                                \
                 const TYPE *a_panel = a + row * depth;                                                                 \
-                TYPE *tile = sums + row * NC + column;                                                                 \
+                TYPE *sums = (TYPE *)sums_ + row * pitch + column;                                                     \
                 if (m - row >= MR) {                                                                                   \
-                    NAME##_tile(tile, a_panel, b_panel, depth, MR);                                                    \
+                    NAME##_tile(sums, pitch, a_panel, b_panel, depth, MR);                                             \
                 } else {                                                                                               \
                     for (int64_t i = 0; i < m - row; i++)                                                              \
-                        NAME##_tile(tile + i * NC, a_panel + i, b_panel, depth, 1);                                    \
+                        NAME##_tile(sums + i * pitch, pitch, a_panel + i, b_panel, depth, 1);                          \
                 }                                                                                                      \
             }                                                                                                          \
         }                                                                                                              \
@@ -72,6 +97,60 @@ typedef uint64_t i64_lanes_t __attribute__((vector_size(16), may_alias, aligned(
 TILE(f32, float)
 TILE(f64, double)
 TILE(i64, uint64_t)
+
+/* --- single rows --------------------------------------------------------------------------------------------------------- */
+
+/* sums[n] += a [depth] times b [depth][n] where it lies: contiguous along k (dots) or along its columns (stripes). */
+#define ROW(NAME, TYPE)                                                                                                \
+    static void NAME##_dots(TYPE *sums, const TYPE *a, const TYPE *b, int64_t stride, int64_t n, int64_t depth)        \
+    {                                                                                                                  \
+        for (; n >= DOTS; n -= DOTS, sums += DOTS, b += DOTS * stride) {                                               \
+            TYPE acc[DOTS] = {0};                                                                                      \
+            ACAL_UNROLL_4                                                                                              \
+            for (int64_t k = 0; k < depth; k++)                                                                        \
+                for (int j = 0; j < DOTS; j++)                                                                         \
+                    acc[j] += a[k] * b[j * stride + k];                                                                \
+            for (int j = 0; j < DOTS; j++)                                                                             \
+                sums[j] += acc[j];                                                                                     \
+        }                                                                                                              \
+        for (; n > 0; n--, sums++, b += stride) {                                                                      \
+            TYPE acc = 0;                                                                                              \
+            ACAL_UNROLL_4                                                                                              \
+            for (int64_t k = 0; k < depth; k++)                                                                        \
+                acc += a[k] * b[k];                                                                                    \
+            *sums += acc;                                                                                              \
+        }                                                                                                              \
+    }                                                                                                                  \
+                                                                                                                       \
+    static void NAME##_stripes(TYPE *sums, const TYPE *a, const TYPE *b, int64_t stride, int64_t n, int64_t depth)     \
+    {                                                                                                                  \
+        for (; n >= STRIPE; n -= STRIPE, sums += STRIPE, b += STRIPE) {                                                \
+            TYPE acc[STRIPE] = {0};                                                                                    \
+            for (int64_t k = 0; k < depth; k++)                                                                        \
+                for (int j = 0; j < STRIPE; j++)                                                                       \
+                    acc[j] += a[k] * b[k * stride + j];                                                                \
+            for (int j = 0; j < STRIPE; j++)                                                                           \
+                sums[j] += acc[j];                                                                                     \
+        }                                                                                                              \
+        for (; n > 0; n--, sums++, b++) {                                                                              \
+            TYPE acc = 0;                                                                                              \
+            for (int64_t k = 0; k < depth; k++)                                                                        \
+                acc += a[k] * b[k * stride];                                                                           \
+            *sums += acc;                                                                                              \
+        }                                                                                                              \
+    }                                                                                                                  \
+                                                                                                                       \
+    static void NAME##_row(void *sums, const void *a, const acal_matrix_t *b, int64_t n, int64_t depth)                \
+    {                                                                                                                  \
+        if (b->row_stride == 1)                                                                                        \
+            NAME##_dots(sums, a, b->data, b->column_stride, n, depth);                                                 \
+        else                                                                                                           \
+            NAME##_stripes(sums, a, b->data, b->row_stride, n, depth);                                                 \
+    }
+
+ROW(f32, float)
+ROW(f64, double)
+ROW(i64, uint64_t)
 
 /* --- packing ------------------------------------------------------------------------------------------------------------- */
 
@@ -139,21 +218,31 @@ static int64_t magnitude(int64_t x)
     return x < 0 ? -x : x;
 }
 
+/* n elements as class values: where they lie if they can be used so, else in row_buffer. */
+static const void *values(const void *memory, uint8_t dtype, int64_t stride, int64_t n)
+{
+    if (acal_is_natural(dtype) && stride == 1)
+        return memory;
+    acal_load_row(row_buffer, memory, dtype, stride, n);
+    return row_buffer;
+}
+
 /* Packs a depth x n matrix into panels of the given width, reading along its smaller stride. */
 static void pack(void *panels, const acal_matrix_t *matrix, acal_class_t type, int64_t n, int64_t depth, int64_t width)
 {
     if (magnitude(matrix->row_stride) < magnitude(matrix->column_stride)) {
         for (int64_t i = 0; i < n; i++) {
-            acal_load_row(row_buffer, element(matrix, 0, i), matrix->dtype, matrix->row_stride, depth);
-            panel_column(panels, row_buffer, type, i, depth, width);
+            const void *column = values(element(matrix, 0, i), matrix->dtype, matrix->row_stride, depth);
+            panel_column(panels, column, type, i, depth, width);
         }
-        memset(row_buffer, 0, sizeof row_buffer);
+        if (n % width != 0)
+            memset(row_buffer, 0, (size_t)(depth * acal_class_size(type)));
         for (int64_t i = n; i % width != 0; i++)
             panel_column(panels, row_buffer, type, i, depth, width);
     } else {
         for (int64_t k = 0; k < depth; k++) {
-            acal_load_row(row_buffer, element(matrix, k, 0), matrix->dtype, matrix->column_stride, n);
-            panel_row(panels, row_buffer, type, n, k, depth, width);
+            const void *row = values(element(matrix, k, 0), matrix->dtype, matrix->column_stride, n);
+            panel_row(panels, row, type, n, k, depth, width);
         }
     }
 }
@@ -235,16 +324,16 @@ static void finish_row(const acal_product_t *product, void *sums, int64_t row, i
 
 static void finish_block(const acal_product_t *product, int64_t row, int64_t m, int64_t column, int64_t n)
 {
-    int64_t pitch = NC * acal_class_size(product->type);
+    int64_t pitch = pitch_of(n) * acal_class_size(product->type);
     for (int64_t i = 0; i < m; i++)
         finish_row(product, (char *)block_sums + i * pitch, row + i, column, n);
 }
 
 /* --- the product ----------------------------------------------------------------------------------------------------------- */
 
-static void blocked_product(const acal_product_t *product, int64_t row, int64_t m, int64_t column, int64_t n)
+static void block_product(const acal_product_t *product, int64_t row, int64_t m, int64_t column, int64_t n)
 {
-    memset(block_sums, 0, (size_t)(m * NC * acal_class_size(product->type)));
+    memset(block_sums, 0, (size_t)(m * pitch_of(n) * acal_class_size(product->type)));
     for (int64_t k = 0; k < product->k; k += KC) {
         int64_t depth = smaller(product->k - k, KC);
         acal_matrix_t part = from(&product->a, row, k);
@@ -261,9 +350,59 @@ static void blocked_product(const acal_product_t *product, int64_t row, int64_t 
     finish_block(product, row, m, column, n);
 }
 
+static void row_product(const acal_product_t *product, int64_t row, int64_t column, int64_t n)
+{
+    memset(block_sums, 0, (size_t)(n * acal_class_size(product->type)));
+    for (int64_t k = 0; k < product->k; k += KC) {
+        int64_t depth = smaller(product->k - k, KC);
+        acal_matrix_t part = from(&product->b, k, column);
+        const void *a = values(element(&product->a, row, k), product->a.dtype, product->a.column_stride, depth);
+        if (product->type == ACAL_CLASS_F32)
+            f32_row(block_sums, a, &part, n, depth);
+        else if (product->type == ACAL_CLASS_F64)
+            f64_row(block_sums, a, &part, n, depth);
+        else
+            i64_row(block_sums, a, &part, n, depth);
+    }
+    finish_block(product, row, 1, column, n);
+}
+
+/* out^T = b^T a^T, for a b with few columns. */
+static acal_product_t transposed_product(const acal_product_t *product)
+{
+    acal_product_t result = *product;
+    result.m = product->n;
+    result.n = product->m;
+    result.a = transposed(&product->b);
+    result.b = transposed(&product->a);
+    result.out = transposed(&product->out);
+    result.bias = transposed(&product->bias);
+    return result;
+}
+
+static int reads_b_in_place(const acal_product_t *product)
+{
+    const acal_matrix_t *b = &product->b;
+    return product->m < MR && !product->pack_b && acal_is_natural(b->dtype) &&
+           (b->row_stride == 1 || b->column_stride == 1);
+}
+
 void acal_product(const acal_product_t *product)
 {
-    for (int64_t column = 0; column < product->n; column += NC)
-        for (int64_t row = 0; row < product->m; row += MC)
-            blocked_product(product, row, smaller(product->m - row, MC), column, smaller(product->n - column, NC));
+    acal_product_t swapped;
+    if (product->n < MR && product->n < product->m && !product->pack_b) {
+        swapped = transposed_product(product);
+        product = &swapped;
+    }
+    int by_rows = reads_b_in_place(product);
+    for (int64_t column = 0; column < product->n; column += NC) {
+        int64_t n = smaller(product->n - column, NC);
+        if (by_rows) {
+            for (int64_t row = 0; row < product->m; row++)
+                row_product(product, row, column, n);
+        } else {
+            for (int64_t row = 0; row < product->m; row += MC)
+                block_product(product, row, smaller(product->m - row, MC), column, n);
+        }
+    }
 }

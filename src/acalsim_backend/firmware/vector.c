@@ -217,6 +217,8 @@ static uint32_t decode_compute(const program_t *program, const acal_vector_instr
     step->c = step->a;
     if (rule->compares && acal_is_float(code->dtype))
         return ACAL_STATUS_BAD_DTYPE;
+    if (rule->compares)
+        step->round = 0; /* 0 and 1 are values of every integer dtype */
     step->kernel = rule->kernels[acal_class(from)];
     if (code->op == ACAL_VECTOROP_NOT && code->dtype == ACAL_DTYPE_BOOL)
         step->kernel = not_bool;
