@@ -171,9 +171,13 @@ class HardwareConfig:
 
     def cpu_to_device_cycles(self, instructions: int) -> int:
         """Retired instructions as accelerator cycles: exact ratio, rounded up."""
-        cpi = Fraction(str(self.cpu.cycles_per_instruction))
-        cycles = instructions * cpi * self.accelerator.frequency_mhz / self.cpu.frequency_mhz
-        return -(-cycles.numerator // cycles.denominator)
+        ratio = self._device_cycles_per_instruction
+        return -(-instructions * ratio.numerator // ratio.denominator)
+
+    @functools.cached_property
+    def _device_cycles_per_instruction(self) -> Fraction:
+        cycles = Fraction(str(self.cpu.cycles_per_instruction))
+        return cycles * self.accelerator.frequency_mhz / self.cpu.frequency_mhz
 
 
 def presets() -> dict[str, Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from acalsim_backend.device.functional import Functional, Task
 from acalsim_backend.device.memory import Memory
@@ -19,6 +19,9 @@ from acalsim_backend.program.abi import ABI_VERSION, Activation, Opcode, Placeme
 from acalsim_backend.program.commands import Command, Conv2d, Gemm
 from acalsim_backend.program.image import QueueEntry
 
+if TYPE_CHECKING:
+    from acalsim_backend.device.timing import SegmentTiming
+
 CpuClock = Callable[[], int]
 """Instructions that the CPU has retired, exact at the access that is being served."""
 
@@ -27,35 +30,21 @@ T = TypeVar("T")
 _REGISTERS = frozenset(int(r) for r in Register)
 _MASK32 = 0xFFFF_FFFF
 _CACHED_COMMANDS = 16384
-
-
-class Completion(Protocol):
-    """What the device reads of the engine's account of one command; cycles count from the segment's start."""
-
-    id: int
-    end: int
-    bytes_read: int
-    bytes_written: int
-
-
-class SegmentTiming(Protocol):
-    """Cycles of a segment from the canonical state, and of each of its commands."""
-
-    @property
-    def cycles(self) -> int: ...
-    @property
-    def completions(self) -> Sequence[Completion]: ...
+NO_COMMAND = 0xFFFF_FFFF
 
 
 class SegmentTimer(Protocol):
-    """Times the encoded commands of one doorbell."""
+    """Says how long the encoded commands of one doorbell take; ValueError if they cannot be scheduled."""
 
-    def segment(self, commands: list[bytes]) -> SegmentTiming: ...
+    def segment(self, commands: Sequence[bytes]) -> SegmentTiming: ...
 
 
 @dataclass(frozen=True)
 class DeviceFault:
-    """Why a device stopped: what the ERR registers say, in words, and the exception behind it if there is one."""
+    """Why a device stopped: what the ERR registers say, in words, and the exception behind it if there is one.
+
+    ``command`` is NO_COMMAND where none is to blame.
+    """
 
     status: Status
     command: int
@@ -164,7 +153,12 @@ class Device:
         return table.get(Register(offset))
 
     def _fail(
-        self, status: Status, text: str, command: int = 0, address: int = 0, exception: BaseException | None = None
+        self,
+        status: Status,
+        text: str,
+        command: int = NO_COMMAND,
+        address: int = 0,
+        exception: BaseException | None = None,
     ) -> None:
         """Keep the first fault; later ones follow from it."""
         if self.fault is None:
@@ -417,7 +411,11 @@ class ComputeDevice(Device):
             raise CommandError(Status.UNSUPPORTED, f"command for {place} in the queue of accelerator {self.index}")
 
     def _run(self, commands: Sequence[_Prepared]) -> None:
-        timing = self._timer.segment([c.data for c in commands])
+        try:
+            timing = self._timer.segment([c.data for c in commands])
+        except ValueError as error:
+            self._fail(Status.UNSUPPORTED, str(error), commands[0].command.id, exception=error)
+            return
         start = max([self.now, *self._in_flight[-1:]])
         order = sorted(timing.completions, key=lambda completion: (completion.end, completion.id))
         by_id = {c.command.id: c for c in commands}

@@ -1,0 +1,336 @@
+"""A session: one machine, its RAM and heap, and the Programs that were loaded into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from acalsim_backend.device.device import ComputeDevice, Device, EchoDevice
+from acalsim_backend.device.functional import create_functional
+from acalsim_backend.device.validate import read_command
+from acalsim_backend.errors import DeviceError, InputError, MachineError
+from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.machine.base import Platform, find_machine
+from acalsim_backend.machine.budget import instruction_budget
+from acalsim_backend.machine.memory import Block, Bytes, Heap, Ram
+from acalsim_backend.machine.timeline import CommandTiming, command_timings, untimed
+from acalsim_backend.program.abi import Status
+from acalsim_backend.program.commands import Host, decode
+from acalsim_backend.program.image import ImageHeader, build_image
+from acalsim_backend.program.program import Program, Tensor, TensorKind
+
+__all__ = ["Block", "CommandTiming", "LoadedProgram", "RunResult", "Session"]
+
+SIGNALLING_NAN = 0x7FA0_0000
+"""f32 bits; also NaN as f16, bf16 and f64 elements. What is read before it was written shows."""
+
+_BUFFERED = frozenset({TensorKind.CONSTANT, TensorKind.INPUT, TensorKind.OUTPUT})
+_COPIED_OUT = frozenset({TensorKind.OUTPUT, TensorKind.ARENA})
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run of a Program: output bytes by tensor id, and cycles (None on a machine without timing).
+
+    ``cycles_total`` is ``cycles_cpu`` plus ``cycles_accelerator_busy``. ``memoised`` says that every segment's cycles
+    were known from an earlier run.
+    """
+
+    outputs: dict[int, Bytes]
+    timings: list[CommandTiming]
+    cycles_total: int | None
+    cycles_cpu: int | None
+    cycles_accelerator_busy: int | None
+    instructions_retired: int | None
+    memoised: bool
+    uart: str
+
+
+@dataclass
+class LoadedProgram:
+    """A Program in guest memory: its image, constants and buffers. Made by :meth:`Session.load`."""
+
+    program: Program
+    image: Block
+    header: ImageHeader
+    command_offsets: tuple[int, ...]
+    buffers: dict[int, Block]  # CONSTANT, INPUT and OUTPUT tensors
+    watchdog: int
+    bindings: npt.NDArray[np.uint64] = field(init=False, repr=False)
+    records: npt.NDArray[np.uint64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.bindings = self._table(self.header.bindings, len(self.program.tensors))
+        self.records = self._table(self.header.records, 2 * len(self.command_offsets)).reshape(-1, 2)
+
+    def _table(self, offset: int, length: int) -> npt.NDArray[np.uint64]:
+        return self.image.array[offset : offset + 8 * length].view(np.uint64)
+
+    def read_header(self) -> ImageHeader:
+        """The header as the guest left it."""
+        return ImageHeader.decode_from(self.image.array[: ImageHeader.sizeof()].tobytes())
+
+
+class Session:
+    """One machine that runs Programs on one RAM.
+
+    ``functional`` names the functional model of the accelerator (default: torch where installed). ``watchdog`` is the
+    number of instructions a run may retire (default: a generous bound from the Program's own work).
+
+    Raises:
+        UnknownNameError: no such machine or functional model.
+        MissingToolError: something that the machine needs is not installed or built.
+    """
+
+    def __init__(
+        self,
+        hardware: HardwareConfig,
+        machine: str = "unicorn",
+        functional: str | None = None,
+        watchdog: int | None = None,
+    ) -> None:
+        self.hardware = hardware
+        self.machine = machine
+        machine_class = find_machine(machine)
+        self.ram = Ram(hardware.dram.size_mib)
+        self._heap = Heap(self.ram)
+        self._watchdog = watchdog
+        self._timed = machine_class.timed
+        self._devices: tuple[Device, ...] = _devices(self.ram, hardware, functional) if self._timed else ()
+        self._machine = machine_class(Platform(self.ram, hardware, self._devices, self._host_call))
+        for device in self._accelerators:
+            device.host_call = self._host_call
+        self._programs: dict[int, LoadedProgram] = {}
+        self._arena: Block | None = None
+        self._running: LoadedProgram | None = None
+        self._host_error: BaseException | None = None
+
+    @property
+    def _accelerators(self) -> list[ComputeDevice]:
+        return [d for d in self._devices if isinstance(d, ComputeDevice)]
+
+    def allocate(self, nbytes: int) -> Block:
+        """A block of guest RAM for what stays between runs.
+
+        Raises:
+            CapacityError: guest RAM is full.
+        """
+        return self._heap.allocate(nbytes)
+
+    def free(self, block: Block) -> None:
+        """Give a block back."""
+        self._heap.free(block)
+
+    def load(self, program: Program) -> LoadedProgram:
+        """Put a Program's image, constants and buffers into guest RAM; the second time it is already there.
+
+        Raises:
+            CapacityError: it does not fit.
+        """
+        known = self._programs.get(id(program))
+        if known is not None:
+            return known
+        image = build_image(program)
+        blocks: list[Block] = []
+
+        def place(nbytes: int, purpose: str) -> Block:
+            blocks.append(self._heap.allocate(nbytes, f"{purpose} of {program.name}"))
+            return blocks[-1]
+
+        try:
+            block = place(len(image.data), "the image")
+            block.array[:] = np.frombuffer(image.data, np.uint8)
+            buffers = {t.id: place(t.nbytes, t.name) for t in program.tensors if t.kind in _BUFFERED}
+            self._grow_arena(program)
+        except BaseException:
+            for taken in blocks:
+                self._heap.free(taken)
+            raise
+        for tensor in program.of_kind(TensorKind.CONSTANT):
+            buffers[tensor.id].array[:] = np.frombuffer(tensor.data or b"", np.uint8)
+        budget = self._watchdog if self._watchdog is not None else instruction_budget(program)
+        loaded = LoadedProgram(program, block, image.header, image.command_offsets, buffers, budget)
+        self._programs[id(program)] = loaded
+        return loaded
+
+    def unload(self, loaded: LoadedProgram) -> None:
+        """Give a Program's memory back; the arena stays."""
+        if self._programs.pop(id(loaded.program), None) is loaded:
+            for block in (loaded.image, *loaded.buffers.values()):
+                self._heap.free(block)
+
+    def run(self, loaded: LoadedProgram, bindings: Mapping[int, Block | npt.NDArray[Any]]) -> RunResult:
+        """Run a Program once.
+
+        ``bindings`` gives every INPUT, WEIGHT and PREPARED tensor a resident block, or an INPUT its raw bytes. An
+        OUTPUT that is bound to a block is written there and not copied out.
+
+        Raises:
+            InputError: a tensor without a binding, or one of the wrong size.
+            DeviceError: a command was refused; names its IR operation and source line.
+            GuestTrapError, WatchdogError, MachineError: the guest did not come to its end.
+        """
+        self._bind(loaded, bindings)
+        for device in self._devices:
+            device.reset()
+        loaded.records[:] = 0
+        runs = loaded.read_header().runs
+        self._running, self._host_error = loaded, None
+        try:
+            uart = self._machine.run(loaded.image.address, loaded.watchdog)
+        except MachineError as error:
+            self._raise_host_error()
+            raise type(error)(f"{error}{_running_command(loaded)}") from error.__cause__
+        finally:
+            self._running = None
+        self._raise_host_error()
+        header = loaded.read_header()
+        if header.runs != runs + 1:
+            raise MachineError(f"the firmware did not come to the end of {loaded.program.name}; it wrote: {uart!r}")
+        if header.status != Status.OK:
+            raise self._command_error(loaded, header)
+        outputs = {
+            number: self._output(loaded, loaded.program.tensors[number])
+            for number in loaded.program.outputs
+            if loaded.program.tensors[number].kind in _COPIED_OUT and not isinstance(bindings.get(number), Block)
+        }
+        return self._result(loaded, header, outputs, uart)
+
+    def close(self) -> None:
+        """End the machine; blocks must not be used after this."""
+        self._machine.close()
+        self._programs.clear()
+
+    # --- before a run ---
+
+    def _grow_arena(self, program: Program) -> None:
+        """One arena serves all Programs, for only one runs at a time."""
+        if program.arena_size > (self._arena.nbytes if self._arena else 0):
+            if self._arena is not None:
+                self._heap.free(self._arena)
+                self._arena = None
+            self._arena = self._heap.allocate(program.arena_size, f"the arena of {program.name}")
+
+    def _bind(self, loaded: LoadedProgram, bindings: Mapping[int, Block | npt.NDArray[Any]]) -> None:
+        """Write the binding table, copy the inputs in and make all scratch memory NaN."""
+        if self._arena is not None:
+            _poison(self._arena.array[: loaded.program.arena_size])
+        table = loaded.bindings
+        for tensor in loaded.program.tensors:
+            value = bindings.get(tensor.id)
+            if isinstance(value, Block):
+                _check_size(tensor, value.nbytes)
+                table[tensor.id] = value.address
+            elif tensor.kind is TensorKind.ARENA:
+                table[tensor.id] = self._arena_address(tensor) + tensor.offset
+            else:
+                if tensor.id not in loaded.buffers:
+                    raise InputError(f"{tensor.name} ({tensor.kind.value}) is not bound to a block of this session")
+                buffer = loaded.buffers[tensor.id]
+                table[tensor.id] = buffer.address
+                if tensor.kind is TensorKind.OUTPUT:
+                    _poison(buffer.array)
+                elif tensor.kind is TensorKind.INPUT:
+                    _fill(tensor, buffer, value)
+
+    def _arena_address(self, tensor: Tensor) -> int:
+        if self._arena is None:
+            raise InputError(f"{tensor.name} lies in an arena of size 0")
+        return self._arena.address
+
+    # --- during a run ---
+
+    def _host_call(self, index: int) -> None:
+        """Run a HOST command on guest memory. What it raises comes out of ``run``."""
+        try:
+            assert self._running is not None
+            offset = self._running.command_offsets[index]
+            command = decode(read_command(self.ram, self._running.image.address + offset))
+            assert isinstance(command, Host)
+            call: Any = self._running.program.host_calls[command.call]
+            call(list(command.inputs), list(command.outputs), self.ram)
+        except BaseException as error:
+            self._host_error = error
+            raise
+
+    def _raise_host_error(self) -> None:
+        if self._host_error is not None:
+            raise self._host_error
+
+    # --- after a run ---
+
+    def _output(self, loaded: LoadedProgram, tensor: Tensor) -> Bytes:
+        if tensor.kind is TensorKind.ARENA:
+            return self.ram.view(self._arena_address(tensor) + tensor.offset, tensor.nbytes).copy()
+        return loaded.buffers[tensor.id].array.copy()
+
+    def _command_error(self, loaded: LoadedProgram, header: ImageHeader) -> DeviceError:
+        """The error of a command that a device or a kernel refused, in the words of whoever did."""
+        program, index = loaded.program, header.failed_command
+        fault = next((d.fault for d in self._accelerators if d.fault), None)
+        what = _status_name(header.status)
+        if header.failed_address:
+            what += f" at address {header.failed_address:#x}"
+        if index < len(program.commands):
+            command = program.commands[index]
+            what += f" in command {index} ({command.opcode.name}): {program.describe(command)}"
+        error = DeviceError(f"{what}: {fault.text}" if fault is not None else f"{what}: refused by the kernel")
+        error.__cause__ = fault.exception if fault is not None else None
+        return error
+
+    def _result(self, loaded: LoadedProgram, header: ImageHeader, outputs: dict[int, Bytes], uart: str) -> RunResult:
+        commands = loaded.program.commands
+        if not self._timed:
+            return RunResult(outputs, untimed(commands), None, None, None, None, False, uart)
+        segments = [s for d in self._accelerators for s in d.segments]
+        segments.sort(key=lambda segment: segment.instructions)
+        instructions = header.instret_end - header.instret_begin
+        cpu = self.hardware.cpu_to_device_cycles(instructions)
+        accelerator = sum(segment.timing.cycles for segment in segments)
+        timings = command_timings(commands, self.hardware, header.instret_begin, loaded.records, segments)
+        memoised = bool(segments) and all(segment.timing.memoised for segment in segments)
+        return RunResult(outputs, timings, cpu + accelerator, cpu, accelerator, instructions, memoised, uart)
+
+
+def _devices(ram: Ram, hardware: HardwareConfig, functional: str | None) -> tuple[Device, ...]:
+    """Devices in the order of the memory map."""
+    from acalsim_backend.device.timing import Timing  # needs the engine, which machines without timing do without
+
+    model, timer = create_functional(functional, ram), Timing(hardware)
+    accelerators = (ComputeDevice(ram, hardware, model, timer, i) for i in range(hardware.devices))
+    return EchoDevice(hardware), *accelerators
+
+
+def _poison(memory: Bytes) -> None:
+    words = len(memory) // 4 * 4
+    memory[:words].view(np.uint32).fill(SIGNALLING_NAN)
+    memory[words:] = 0xFF
+
+
+def _fill(tensor: Tensor, buffer: Block, value: npt.NDArray[Any] | None) -> None:
+    if value is None:
+        raise InputError(f"input {tensor.name} has no value: bind {tensor.nbytes} bytes to tensor {tensor.id}")
+    raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+    _check_size(tensor, raw.nbytes)
+    buffer.array[:] = raw[: tensor.nbytes]
+
+
+def _check_size(tensor: Tensor, nbytes: int) -> None:
+    if nbytes != tensor.nbytes:
+        raise InputError(f"{tensor.name} is bound to {nbytes} bytes, expected {tensor.nbytes}")
+
+
+def _status_name(status: int) -> str:
+    return Status(status).name if status in set(Status) else f"status {status}"
+
+
+def _running_command(loaded: LoadedProgram) -> str:
+    """Which command the CPU had begun and not ended, for the message of a trap."""
+    for command, (begin, end) in zip(loaded.program.commands, loaded.records.tolist(), strict=True):
+        if begin and not end:
+            return f"; it was running command {command.id}, {loaded.program.describe(command)}"
+    return ""
