@@ -118,8 +118,9 @@ class TorchFunctional:
     name = "torch"
 
     def __init__(self, memory: Memory) -> None:
-        ram = torch.from_numpy(memory.array)
-        self._flat = {dtype: ram.view(t) for dtype, t in TORCH_DTYPES.items()}
+        with self.scope():
+            ram = torch.from_numpy(memory.array)
+            self._flat = {dtype: ram.view(t) for dtype, t in TORCH_DTYPES.items()}
         self._base = memory.base
 
     @contextlib.contextmanager

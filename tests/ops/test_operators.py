@@ -1,0 +1,350 @@
+"""Does every operator give eager's result, on each machine and placement, over shapes, strides and dtypes?
+
+One row of ROWS per operator: a function of tensors, and a strategy that draws its arguments.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F  # noqa: N812  # its name everywhere
+
+from acalsim_backend.compiler import ACALSimCompiler, to_core_aten
+from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.machine.session import Session
+from acalsim_backend.ops.base import _BY_TYPE
+from acalsim_backend.passes import Target, compile_ir
+from acalsim_backend.runtime import Executable, OutputSpec
+from acalsim_backend.weights import WeightCache
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+REALS = (*FLOATS, torch.float64)
+INTS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+ALL = (*REALS, *INTS, torch.bool)
+TOLERANCE = {torch.float32: (1e-4, 1e-5), torch.float64: (1e-7, 1e-9), torch.bfloat16: (2e-2, 1e-2), torch.float16: (2e-3, 1e-3)}
+
+sizes = st.integers(1, 5)
+shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
+filled = st.lists(sizes, min_size=1, max_size=4).map(tuple)
+places = [("unicorn", "cpu"), ("unicorn", "accelerator"), ("native", "auto")]
+
+
+@st.composite
+def tensors(draw, shape=filled, dtypes=(torch.float32,), low=-4.0, high=4.0, special=False):
+    """A tensor of drawn values, often a permuted, sliced or expanded view of a larger one."""
+    size = shape if isinstance(shape, tuple) else draw(shape)
+    dtype = draw(st.sampled_from(dtypes))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 1 << 30)))
+    layout = draw(st.sampled_from(["dense", "permuted", "sliced", "expanded"]))
+    stored = list(size)
+    if layout == "permuted":
+        stored = stored[::-1]
+    elif layout == "sliced" and size:
+        stored[-1] = 2 * stored[-1] + 1
+    elif layout == "expanded" and size:
+        stored[0] = min(stored[0], 1)
+    if dtype.is_floating_point:
+        value = torch.empty(stored).uniform_(low, high, generator=generator).to(dtype)
+    elif dtype is torch.bool:
+        value = torch.randint(0, 2, stored, generator=generator).bool()
+    else:
+        value = torch.randint(max(int(low), 0 if dtype is torch.uint8 else int(low)), int(high) + 1, stored, generator=generator).to(dtype)
+    if special and dtype.is_floating_point and value.numel():
+        value.reshape(-1)[:: max(value.numel() // 3, 1)] = draw(st.sampled_from([math.nan, math.inf, -math.inf, -0.0]))
+    if layout == "permuted":
+        value = value.permute(*reversed(range(len(size))))
+    elif layout == "sliced" and size:
+        value = value[..., 1::2]
+    elif layout == "expanded" and size:
+        value = value.expand(size)
+    assert tuple(value.shape) == tuple(size)
+    return value
+
+
+@st.composite
+def broadcastable(draw, dtypes=(torch.float32,), special=True, count=2, **bounds):
+    """Tensors of different ranks and dtypes whose shapes broadcast together."""
+    shape = draw(shapes)
+    result = []
+    for _ in range(count):
+        rank = draw(st.integers(0, len(shape)))
+        own = tuple(1 if draw(st.integers(0, 3)) == 0 else d for d in shape[len(shape) - rank :])
+        result.append(draw(tensors(own, dtypes, special=special, **bounds)))
+    return tuple(result)
+
+
+def one(dtypes=FLOATS, shape=shapes, special=True, **bounds):
+    return tensors(shape, dtypes, special=special, **bounds).map(lambda t: (t,))
+
+
+@st.composite
+def products(draw, dtypes=(*FLOATS, torch.float64)):
+    dtype = draw(st.sampled_from(dtypes))
+    batch = draw(st.lists(sizes, max_size=3))
+    m, k, n = (draw(st.integers(1, 9)) for _ in range(3))
+    left = tuple(1 if draw(st.integers(0, 4)) == 0 else b for b in batch)
+    right = tuple(batch[draw(st.integers(0, len(batch))) :])
+    return draw(tensors((*left, m, k), (dtype,))), draw(tensors((*right, k, n), (dtype,)))
+
+
+@st.composite
+def linears(draw):
+    dtype = draw(st.sampled_from(FLOATS))
+    lead, k, n = draw(st.lists(sizes, max_size=3)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    bias = draw(st.one_of(st.none(), tensors((n,), (dtype,))))
+    return draw(tensors((*lead, k), (dtype,))), draw(tensors((n, k), (dtype,))), bias
+
+
+@st.composite
+def convolutions(draw):
+    dtype = draw(st.sampled_from(FLOATS))
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    c, k = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    kernel, stride, dilation = ((draw(st.integers(1, 3)), draw(st.integers(1, 3))) for _ in range(3))
+    padding = (draw(st.integers(0, 2)), draw(st.integers(0, 2)))
+    need = [d * (r - 1) + 1 for d, r in zip(dilation, kernel, strict=True)]
+    height, width = (draw(st.integers(n, n + 6)) for n in need)
+    x = draw(tensors((draw(st.integers(1, 2)), c * groups, height, width), (dtype,)))
+    w = draw(tensors((k * groups, c, *kernel), (dtype,)))
+    bias = draw(st.one_of(st.none(), tensors((k * groups,), (dtype,))))
+    return x, w, bias, stride, padding, dilation, groups
+
+
+@st.composite
+def pools(draw, average=False):
+    dtype = draw(st.sampled_from(FLOATS))
+    kernel = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    stride = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+    size = tuple(k + draw(st.integers(0, 6)) for k in kernel)
+    x = draw(tensors((draw(sizes), draw(sizes), *size), (dtype,)))
+    extra = (draw(st.booleans()), draw(st.booleans()), draw(st.sampled_from([None, 5]))) if average else (1, draw(st.booleans()))
+    return x, kernel, stride, padding, *extra
+
+
+@st.composite
+def reductions(draw, dtypes=FLOATS, special=False):
+    x = draw(tensors(filled, dtypes, special=special))
+    axes = draw(st.sets(st.integers(-x.dim(), x.dim() - 1), min_size=1))
+    axes = {a % x.dim(): a for a in axes}
+    return x, tuple(axes.values()), draw(st.booleans())
+
+
+@st.composite
+def along(draw, dtypes=FLOATS, **options):
+    x = draw(tensors(filled, dtypes, **options))
+    return x, draw(st.integers(-x.dim(), x.dim() - 1))
+
+
+@st.composite
+def norms(draw):
+    dtype = draw(st.sampled_from(FLOATS))
+    x = draw(tensors(filled, (dtype,)))
+    count = draw(st.integers(1, x.dim()))
+    shape = tuple(x.shape[-count:])
+    optional = st.one_of(st.none(), tensors(shape, (dtype,)))
+    return x, shape, draw(optional), draw(optional)
+
+
+@st.composite
+def batch_norms(draw):
+    shape = (draw(sizes), draw(sizes), draw(sizes), draw(sizes))
+    x, mean = draw(tensors(shape)), draw(tensors((shape[1],)))
+    var = draw(tensors((shape[1],), low=0.1, high=3.0))
+    optional = st.one_of(st.none(), tensors((shape[1],)))
+    return x, mean, var, draw(optional), draw(optional)
+
+
+@st.composite
+def slices(draw):
+    x = draw(tensors(filled, ALL))
+    axis = draw(st.integers(0, x.dim() - 1))
+    start, end = draw(st.integers(-6, 6)), draw(st.integers(-6, 6))
+    return x, axis, start, end, draw(st.integers(1, 3))
+
+
+@st.composite
+def parts(draw):
+    first = draw(tensors(filled, ALL))
+    axis = draw(st.integers(-first.dim(), first.dim() - 1))
+    result = [first]
+    for _ in range(draw(st.integers(0, 3))):
+        shape = list(first.shape)
+        shape[axis] = draw(st.integers(0, 3))
+        result.append(draw(tensors(tuple(shape), (first.dtype, torch.float32))))
+    return result, axis
+
+
+@dataclass(frozen=True)
+class Row:
+    """An operator's IR type, a use of it, and how to draw the arguments. ``loose`` widens the tolerance."""
+
+    name: str
+    function: Callable
+    arguments: st.SearchStrategy
+    loose: float = 1.0
+
+
+scalars = st.one_of(st.integers(-4, 4), st.floats(-4, 4, width=32))
+pairs = broadcastable(ALL)
+ROWS = [
+    Row("ADD", lambda a, b: a + b, pairs),
+    Row("ADD", lambda a, b, s: torch.add(a, b, alpha=s), st.tuples(broadcastable(REALS), st.floats(-3, 3, width=16)).map(lambda t: (*t[0], t[1]))),
+    Row("SUB", lambda a, b: a - b, broadcastable((*REALS, *INTS))),
+    Row("SUB", lambda a, s: s - a, st.tuples(tensors(shapes, (*REALS, *INTS)), scalars)),
+    Row("MUL", lambda a, b: a * b, pairs),
+    Row("MUL", lambda a, s: a * s, st.tuples(tensors(shapes, ALL), scalars)),
+    Row("DIV", lambda a, b: a / b, broadcastable((*REALS, *INTS))),
+    Row("DIV", lambda a, s: a / s, st.tuples(tensors(shapes, (*REALS, *INTS)), st.sampled_from([2, -3, 0.5, 0.0]))),
+    Row("NEG", lambda a: -a, one((*REALS, *INTS))),
+    Row("ABS", torch.abs, one((*REALS, *INTS))),
+    Row("MINIMUM", torch.minimum, pairs),
+    Row("MAXIMUM", torch.maximum, pairs),
+    Row("CLAMP", lambda a: torch.clamp(a, -1, 2), one((*REALS, *INTS))),
+    Row("CLAMP", lambda a: F.relu6(a), one()),
+    Row("POW", lambda a: a.pow(2.5), one(low=0.1)),
+    Row("POW", torch.pow, broadcastable((torch.float32,), special=False, low=0.1, high=3.0)),
+    Row("EXP", torch.exp, one()),
+    Row("LOG", torch.log, one()),
+    Row("SQRT", torch.sqrt, one(REALS)),
+    Row("RSQRT", torch.rsqrt, one(REALS)),
+    Row("RECIPROCAL", torch.reciprocal, one(REALS)),
+    Row("SIN", torch.sin, one()),
+    Row("COS", torch.cos, one()),
+    Row("ERF", torch.erf, one()),
+    Row("FLOOR", torch.floor, one(REALS)),
+    Row("CEIL", torch.ceil, one(REALS)),
+    *(
+        Row(name.upper(), getattr(torch, name), broadcastable(ALL, low=-2, high=2))
+        for name in ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor")
+    ),
+    Row("LOGICAL_NOT", torch.logical_not, one(ALL)),
+    *(
+        Row(name.upper(), getattr(torch, name), broadcastable((*INTS, torch.bool)))
+        for name in ("bitwise_and", "bitwise_or", "bitwise_xor")
+    ),
+    Row("BITWISE_NOT", torch.bitwise_not, one((*INTS, torch.bool))),
+    Row("WHERE", lambda c, a, b: torch.where(c > 0, a, b), broadcastable((*REALS, torch.int64), count=3)),
+    *(Row("CAST", functools.partial(lambda a, to: a.to(to), to=to), one(ALL, special=False)) for to in ALL),
+    Row("RELU", torch.relu, one((*REALS, *INTS))),
+    Row("SIGMOID", torch.sigmoid, one()),
+    Row("TANH", torch.tanh, one()),
+    Row("GELU", F.gelu, one()),
+    Row("GELU", lambda a: F.gelu(a, approximate="tanh"), one()),
+    Row("MATMUL", torch.matmul, products()),
+    Row("MATMUL", torch.matmul, products((torch.int8, torch.int32, torch.int64))),
+    Row("MATMUL", lambda a, b: a @ b, st.tuples(tensors((5,)), tensors((5, 3)))),
+    Row("GEMM", F.linear, linears(), loose=2),
+    Row(
+        "GEMM",
+        lambda c, a, b: torch.addmm(c, a, b, beta=0.5, alpha=2.0),
+        st.tuples(tensors((1, 4)), tensors((3, 5)), tensors((5, 4))),
+    ),
+    Row("CONV2D", F.conv2d, convolutions(), loose=2),
+    Row("CONV2D", lambda x, w: F.conv1d(x, w, padding=1), st.tuples(tensors((2, 3, 9)), tensors((4, 3, 3)))),
+    Row("SOFTMAX", F.softmax, along()),
+    Row("LOG_SOFTMAX", F.log_softmax, along()),
+    Row("BATCH_NORM", lambda *a: F.batch_norm(*a), batch_norms(), loose=4),
+    Row("LAYER_NORM", lambda x, shape, w, b: F.layer_norm(x, shape, w, b), norms(), loose=4),
+    Row("SUM", lambda x, a, k: x.sum(a, keepdim=k), reductions((*REALS, *INTS, torch.bool)), loose=4),
+    Row("SUM", lambda x: x.sum(), one((*REALS, *INTS, torch.bool), special=False), loose=4),
+    Row("MEAN", lambda x, a, k: x.mean(a, keepdim=k), reductions(REALS), loose=2),
+    Row("MAX", lambda x, a, k: x.amax(a, keepdim=k), reductions((*REALS, *INTS, torch.bool), special=True)),
+    Row("MAX", lambda x: x.max(), one((*REALS, *INTS), filled)),
+    Row("MAX", lambda x, a: torch.max(x, a)[0], along((*REALS, *INTS))),
+    Row("MIN", lambda x, a, k: x.amin(a, keepdim=k), reductions((*REALS, *INTS, torch.bool), special=True)),
+    Row("MIN", lambda x, a: torch.min(x, a)[0], along((*REALS, *INTS))),
+    Row("ANY", lambda x, a: torch.any(x > 3, a), along()),
+    Row("MAX_POOL2D", lambda x, k, s, p, d, c: F.max_pool2d(x, k, s, p, d, c), pools()),
+    Row("AVG_POOL2D", lambda x, *a: F.avg_pool2d(x, *a), pools(average=True), loose=2),
+    Row("ADAPTIVE_AVG_POOL2D", lambda x: F.adaptive_avg_pool2d(x, (3, 2)), one(FLOATS, st.tuples(sizes, sizes, sizes, sizes), special=False)),
+    Row("RESHAPE", lambda x: x.reshape(-1), one(ALL)),
+    Row("RESHAPE", lambda x: torch.flatten(x.unsqueeze(0), 1) + 1, one(ALL, filled)),
+    Row("RESHAPE", lambda x: x.unsqueeze(-1).squeeze() * 1, one(ALL)),
+    Row("PERMUTE", lambda x: x.permute(*reversed(range(x.dim()))).contiguous(), one(ALL)),
+    Row("PERMUTE", lambda x: x.transpose(0, -1) + 0, one(ALL, filled)),
+    Row("EXPAND", lambda x: x.unsqueeze(0).expand(3, *x.shape) * 1, one(ALL)),
+    Row("SLICE", lambda x, axis, start, end, step: x.movedim(axis, 0)[start:end:step] * 1, slices()),
+    Row("SELECT", lambda x, axis: x.select(axis, -1) * 1, along(ALL)),
+    Row("SPLIT", lambda x, axis: torch.split(x, 2, axis)[-1] * 1, along(ALL)),
+    Row("COPY", lambda x: x.clone(), one(ALL)),
+    Row("CAT", lambda xs, axis: torch.cat(xs, axis), parts()),
+    Row("PAD", lambda x: F.pad(x, (1, 2)), one(ALL, filled)),
+    Row("PAD", lambda x: F.pad(x, (2, -1, 0, 3), value=1.5), one(FLOATS, st.tuples(sizes, sizes, sizes))),
+    Row("FULL", lambda x: torch.cat([x, torch.full_like(x, 7)]), one((torch.float32, torch.int64), filled)),
+]
+
+
+@functools.cache
+def session(machine: str) -> tuple[Session, WeightCache]:
+    opened = Session(HardwareConfig(), machine)
+    return opened, WeightCache(opened)
+
+
+def flat(values):
+    """Tensors among nested arguments, in order."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from flat(value)
+
+
+def rebuilt(values, replacements):
+    result = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            result.append(next(replacements))
+        elif isinstance(value, (list, tuple)):
+            result.append(type(value)(rebuilt(value, replacements)))
+        else:
+            result.append(value)
+    return result
+
+
+def run(machine, place, function, arguments):
+    """The function's result from the machine; raises if anything fell back to the host."""
+    given_tensors = list(flat(arguments))
+
+    def graph(*values):
+        return (function(*rebuilt(arguments, iter(values))),)
+
+    traced = to_core_aten(graph, given_tensors)
+    ir = ACALSimCompiler().compile(traced, given_tensors, "g")
+    opened, weights = session(machine)
+    compiled = compile_ir(ir, Target(opened.hardware, place, "error"))
+    executable = Executable(compiled, opened, weights, (OutputSpec("tensor"),))
+    (output,), _ = executable.run(given_tensors)
+    return output
+
+
+def check(row, arguments, machine, place):
+    expected = row.function(*arguments)
+    got = run(machine, place, row.function, arguments)
+    assert got.dtype == expected.dtype
+    assert got.shape == expected.shape
+    rtol, atol = (row.loose * t for t in TOLERANCE.get(expected.dtype, (0, 0)))
+    torch.testing.assert_close(got, expected, rtol=rtol, atol=atol, equal_nan=True)
+
+
+@pytest.mark.parametrize(("machine", "place"), places, ids="-".join)
+@pytest.mark.parametrize("row", ROWS, ids=[f"{i}-{row.name}" for i, row in enumerate(ROWS)])
+def test_does_the_operator_equal_eager(row, machine, place):
+    @settings(max_examples=12)
+    @given(row.arguments)
+    def drawn(arguments):
+        check(row, arguments, machine, place)
+
+    drawn()
+
+
+def test_has_every_operator_a_row():
+    without_row = {"VECTOR", "HOST"}  # made by passes, tested with them
+    assert {t.name for t in _BY_TYPE} - without_row == {row.name for row in ROWS}
