@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import fx
 from torch._functorch._aot_autograd.utils import make_boxed_func
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from acalsim_backend.compiler import ACALSimCompiler, decomposition_table, to_core_aten
 from acalsim_backend.errors import AcalsimError, InputError, UnknownNameError, UsageError
@@ -199,7 +200,9 @@ class _Graph:
             _write(backend.output_dir / f"{name}.opt.ir", str(compiled.ir))
         executable = None
         if backend.mode == "simulate":
-            executable = Executable(compiled, backend.session, backend.weights, _output_specs(gm))
+            specs = _output_specs(gm)
+            with unset_fake_temporarily():  # the machine's tensors over guest RAM have to be real ones
+                executable = Executable(compiled, backend.session, backend.weights, specs)
         shape = _Shape(executable, compiled, time.perf_counter() - start)
         self.shapes[_signature(args)] = shape
         while len(self.shapes) > MAX_SHAPES:
