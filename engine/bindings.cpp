@@ -50,6 +50,12 @@ Config make_config(const nb::dict& d) {
     c.dma.outstanding = number(d, "dma.outstanding");
     c.dma.burst = number(d, "dma.burst_bytes");
     c.memory.preset = text(d, "memory.preset");
+    c.frequency_mhz = number(d, "frequency_mhz");
+    c.memory.channels = number(d, "memory.channels");
+    c.memory.interleave = number(d, "memory.interleave_bytes");
+    c.memory.refresh = text(d, "memory.refresh");
+    c.memory.closed_page = number(d, "memory.closed_page") != 0;
+    c.memory.fast_path = number(d, "memory.fast_path") != 0;
     c.memory.latency = number(d, "memory.latency_cycles");
     c.memory.bytes_per_cycle = {number(d, "memory.bytes_per_cycle.num"), number(d, "memory.bytes_per_cycle.den")};
     return c;
@@ -59,6 +65,7 @@ Config make_config(const nb::dict& d) {
 
 NB_MODULE(_engine, m) {
     m.doc() = "Cycle-level timing engine of the accelerator.";
+    nb::set_leak_warnings(false);  // torch's compile caches keep sessions alive until the process ends
 
     nb::class_<Completion>(m, "Completion", "A finished command; cycles count from the doorbell to an idle device.")
         .def_ro("id", &Completion::id)
@@ -97,14 +104,8 @@ NB_MODULE(_engine, m) {
             "Nothing becomes visible before this cycle; None when idle.")
         .def("advance", &Engine::advance, nb::arg("now"), nb::call_guard<nb::gil_scoped_release>(),
              "Run everything up to and including this cycle.")
-        .def(
-            "run",
-            [](Engine& e, Cycle now) {
-                nb::gil_scoped_release release;
-                for (Cycle next = e.next_event(); next != kNever; next = e.next_event()) e.advance(now = next);
-                return now;
-            },
-            nb::arg("now"), "Run until idle; the cycle of the last completion, or `now` if there was nothing to do.")
+        .def("run", &Engine::run, nb::call_guard<nb::gil_scoped_release>(),
+             "Run until idle; the cycle of the last completion.")
         .def("completions", &Engine::completions, "Commands completed since the last call, in order of completion.")
         .def("stats", [](const Engine& e) {
             const Stats& s = e.stats();
