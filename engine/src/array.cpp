@@ -43,16 +43,14 @@ Work array_work(const ArrayConfig& array, Dataflow dataflow, const MatrixShape& 
     return {preload, folds * fold, array.rows + array.cols - 2};
 }
 
-ArrayTraffic array_traffic(const ArrayConfig &array, Dataflow dataflow, const MatrixShape &s) {
+ArrayTraffic array_traffic(const ArrayConfig& array, Dataflow dataflow, const MatrixShape& s) {
     // The stationary operand is read once; the streaming one once for each fold across the columns.
     const std::uint64_t a = s.m * s.k, b = s.k * s.n, out = s.m * s.n;
     switch (dataflow) {
         case Dataflow::kWeightStationary:
             return {a * ceil_div(s.n, array.cols), b, 2 * out * ceil_div(s.k, array.rows)};
-        case Dataflow::kInputStationary:
-            return {a, b * ceil_div(s.m, array.cols), 2 * out * ceil_div(s.k, array.rows)};
-        case Dataflow::kOutputStationary:
-            return {a * ceil_div(s.n, array.cols), b * ceil_div(s.m, array.rows), out};
+        case Dataflow::kInputStationary: return {a, b * ceil_div(s.m, array.cols), 2 * out * ceil_div(s.k, array.rows)};
+        case Dataflow::kOutputStationary: return {a * ceil_div(s.n, array.cols), b * ceil_div(s.m, array.rows), out};
     }
     return {};
 }

@@ -131,7 +131,7 @@ bool Core::fill(Cycle now, std::uint32_t id) {
         part.command->record.bytes_read += box.bytes();
         part.command->record.scratchpad_bytes += box.bytes();
     }
-    Completion &record = part.command->record;
+    Completion& record = part.command->record;
     record.macs += state.step.macs;
     record.scratchpad_bytes += state.step.scratchpad_traffic;
     record.accumulator_bytes += state.step.accumulator_traffic;

@@ -71,6 +71,11 @@ class Engine::Impl final : public CoreHost {
         }
     }
 
+    Cycle run() {
+        advance(kNever);
+        return epoch_ + time_;
+    }
+
     std::vector<Completion> completions() { return std::exchange(completed_, {}); }
     const Stats& stats() const { return stats_; }
 
@@ -206,6 +211,7 @@ Engine::Engine(const Config& config, std::unique_ptr<MemoryPort> memory)
     : impl_(std::make_unique<Impl>(config, std::move(memory))) {}
 Engine::~Engine() = default;
 void Engine::submit(Cycle now, const void* command, std::size_t size) { impl_->submit(now, command, size); }
+Cycle Engine::run() { return impl_->run(); }
 Cycle Engine::next_event() const { return impl_->next_event(); }
 void Engine::advance(Cycle now) { impl_->advance(now); }
 std::vector<Completion> Engine::completions() { return impl_->completions(); }

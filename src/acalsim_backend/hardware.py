@@ -96,9 +96,15 @@ class DramConfig:
     """Main memory, shared by the RISC-V core and the accelerator."""
 
     size_mib: int = _f(1024, "MiB", "guest RAM", 65, 1 << 20)
-    preset: Literal["simple", "ideal"] = _f("simple", "name", "model: latency and bandwidth, or no limits at all")
-    latency_ns: float = _f(60.0, "ns", "from request to first data", 0, 100_000)
-    bandwidth_gbytes_per_s: float = _f(25.6, "10^9 bytes/s", "peak", 0.001, 1_000_000)
+    preset: Literal["simple", "ideal", "DDR4-2400", "LPDDR5-6400", "HBM2"] = _f(
+        "simple", "name", "latency and bandwidth alone, no limits at all, or a DRAM standard simulated per burst"
+    )
+    channels: int = _f(1, "count", "channels of the DRAM standard (HBM2: pseudo-channels)", 1, 1024)
+    interleave_bytes: int = _f(256, "bytes", "neighbouring bytes on one channel", 32, 1 << 20)
+    page: Literal["open", "closed"] = _f("open", "name", "whether rows stay open after a run of accesses")
+    refresh: Literal["all_bank", "per_bank", "none"] = _f("all_bank", "name", "refresh of the DRAM standard")
+    latency_ns: float = _f(60.0, "ns", "simple: request to first data; DRAM standards: added to the DRAM's own", 0, 100_000)
+    bandwidth_gbytes_per_s: float = _f(25.6, "10^9 bytes/s", "peak of all channels; a DRAM standard's clock follows from it", 0.001, 1_000_000)
 
 
 @dataclass(frozen=True)

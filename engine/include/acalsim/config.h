@@ -37,11 +37,17 @@ struct DmaConfig {
 
 struct MemoryConfig {
     std::string preset = "simple";
-    Cycle latency = 60;       // simple: request to first data
-    Ratio bytes_per_cycle{};  // peak of the whole memory
+    Cycle latency = 60;       // simple: request to first data; DRAM: controller and wires beside the DRAM's own
+    Ratio bytes_per_cycle{};  // peak of all channels together
+    std::uint64_t channels = 1;
+    Bytes interleave = 256;            // neighbouring bytes on one channel
+    std::string refresh = "all_bank";  // or per_bank, none
+    bool closed_page = false;
+    bool fast_path = true;  // schedule runs of row hits at once; false: burst by burst, with the same result
 };
 
 struct Config {
+    std::uint64_t frequency_mhz = 1000;
     std::uint64_t cores = 1;
     Cycle launch = 100;  // fetch and decode of one command
     ArrayConfig array;

@@ -36,9 +36,9 @@ struct Completion {
     Bytes bytes_written = 0;
     std::uint64_t macs = 0;
     std::uint64_t vector_ops = 0;
-    std::uint8_t mac_dtype = 0;    // ABI dtype of the products
-    Bytes scratchpad_bytes = 0;   // read or written by array, vector unit and DMA
-    Bytes accumulator_bytes = 0;  // read or written
+    std::uint8_t mac_dtype = 0;           // ABI dtype of the products
+    Bytes scratchpad_bytes = 0;           // read or written by array, vector unit and DMA
+    Bytes accumulator_bytes = 0;          // read or written
     std::array<Cycle, kCauses> causes{};  // sums to end - start
 };
 
@@ -67,6 +67,9 @@ class Engine {
 
     /// Runs everything up to and including `now`.
     void advance(Cycle now);
+
+    /// Runs until idle; the cycle of the last completion.
+    Cycle run();
 
     /// Commands that completed since the last call, in order of completion.
     std::vector<Completion> completions();

@@ -2,10 +2,12 @@
 #pragma once
 
 #include "acalsim/memory_port.h"
+#include "memory/dram_standard.h"
 
 namespace acalsim {
 
 std::unique_ptr<MemoryPort> make_simple_memory(const Config& config);
 std::unique_ptr<MemoryPort> make_ideal_memory();
+std::unique_ptr<MemoryPort> make_dram_memory(const Config& config, const DramStandard& standard);
 
 }  // namespace acalsim

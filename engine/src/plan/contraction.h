@@ -28,7 +28,7 @@ class Contraction {
     std::uint64_t max_tile_rows = ~std::uint64_t{0};  // rows of one tile must be neighbours in memory
     Bytes a_element = 4, b_element = 4, accumulator_element = 4;
     std::uint8_t dtype = 0;  // of a, for the energy of a multiply-accumulate
-    VectorOps post;  // per output element after the last product: bias, activation, scaling
+    VectorOps post;          // per output element after the last product: bias, activation, scaling
     bool has_bias = false;
     bool bias_per_row = false;  // bias differs from row to row (of tiling units), so that each tile reads its own
 

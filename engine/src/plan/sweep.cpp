@@ -147,7 +147,7 @@ class SweepTiles {
                 sweep_.trees_divisor && last_reduced ? ceil_div(elements, sweep_.trees_divisor) : 0;
             step.vector = vector_work(config_.vector, elements, sweep_.ops, trees);
             step.vector_ops = elements * std::max<std::uint64_t>(1, sweep_.ops.count());
-            for (const SweepOperand &o : sweep_.operands) step.scratchpad_traffic += elements * o.element;
+            for (const SweepOperand& o : sweep_.operands) step.scratchpad_traffic += elements * o.element;
         }
         advance();
         release(step, last);

@@ -60,7 +60,7 @@ class Timing:
             for command in commands:
                 self._engine.submit(begin, command)
         finally:
-            self._now = self._engine.run(begin)
+            self._now = self._engine.run()
             completions = tuple(self._engine.completions())
         timing = SegmentTiming(self._now - begin, completions)
         self._memo[key] = replace(timing, memoised=True)
@@ -124,7 +124,13 @@ def engine_config(hardware: HardwareConfig) -> dict[str, int | str]:
         "dma.channels": dma.channels,
         "dma.outstanding": dma.outstanding,
         "dma.burst_bytes": dma.burst_bytes,
+        "frequency_mhz": accelerator.frequency_mhz,
         "memory.preset": dram.preset,
+        "memory.channels": dram.channels,
+        "memory.interleave_bytes": dram.interleave_bytes,
+        "memory.refresh": dram.refresh,
+        "memory.closed_page": int(dram.page == "closed"),
+        "memory.fast_path": 1,
         "memory.latency_cycles": -(-latency.numerator // latency.denominator),
         "memory.bytes_per_cycle.num": rate.numerator,
         "memory.bytes_per_cycle.den": rate.denominator,

@@ -1,0 +1,128 @@
+// Main memory made of DRAM channels.
+#include <algorithm>
+#include <stdexcept>
+
+#include "memory/dram_channel.h"
+#include "memory/models.h"
+
+namespace acalsim {
+
+namespace {
+
+class DramMemory final : public MemoryPort {
+  public:
+    DramMemory(const Config& config, const DramTiming& timing)
+        : clock_(dram_clock(config, timing)),
+          map_(config.memory.channels, config.memory.interleave, timing.burst),
+          latency_(config.memory.latency),
+          pieces_(config.memory.channels),
+          flying_(config.cores * config.dma.channels) {
+        const std::uint64_t latency = convert(latency_, {clock_.den, clock_.num});
+        // The window is counted in DMA bursts; the DRAM's may be smaller.
+        const std::uint64_t window =
+            std::max<std::uint64_t>(1, config.dma.outstanding * config.dma.burst / timing.burst);
+        for (std::uint64_t c = 0; c < config.memory.channels; ++c) {
+            channels_.emplace_back(timing, flying_.size(), window, latency, config.memory.fast_path);
+        }
+    }
+
+    void reset() override {
+        for (DramChannel& channel : channels_) channel.reset();
+        for (Flying& flying : flying_) flying = {};
+        ended_.clear();
+        age_ = 0;
+    }
+
+    void issue(Cycle now, const Transfer& transfer) override {
+        for (auto& pieces : pieces_) pieces.clear();
+        map_.split(transfer.box, pieces_);
+        const std::uint64_t clock = convert(now, {clock_.den, clock_.num});
+        Flying& flying = flying_[transfer.source];
+        flying = {transfer.id, 0, 0};
+        for (std::size_t c = 0; c < channels_.size(); ++c) {
+            if (pieces_[c].empty()) continue;
+            ++flying.channels;
+            channels_[c].start(clock, transfer.source, age_, transfer.write, pieces_[c]);
+        }
+        ++age_;
+        if (flying.channels == 0) ended_.push_back({now, transfer.id});
+    }
+
+    Cycle next_event() const override {
+        Cycle first = ended_.empty() ? kNever : first_ended();
+        const std::uint64_t clock = channels_[earliest()].next();
+        return clock == kNever ? first : std::min(first, convert(clock, clock_));
+    }
+
+    Cycle advance(Cycle limit, std::vector<std::uint32_t>& ended) override {
+        while (true) {
+            const std::size_t c = earliest();
+            const std::uint64_t clock = channels_[c].next();
+            // A decision after a transfer's end has to wait: that end may bring a new transfer.
+            if (clock == kNever || convert(clock, clock_) > std::min(limit, first_ended())) break;
+            const DramChannel::Ended end = channels_[c].step();
+            if (!end.ended) continue;
+            Flying& flying = flying_[end.source];
+            flying.last_data = std::max(flying.last_data, end.at);
+            if (--flying.channels == 0) ended_.push_back({convert(flying.last_data, clock_) + latency_, flying.id});
+        }
+        const Cycle first = first_ended();
+        if (first > limit) return limit;
+        for (std::size_t i = 0; i < ended_.size();) {
+            if (ended_[i].at == first) {
+                ended.push_back(ended_[i].id);
+                ended_.erase(ended_.begin() + static_cast<std::ptrdiff_t>(i));
+            } else {
+                ++i;
+            }
+        }
+        return first;
+    }
+
+  private:
+    struct Flying {
+        std::uint32_t id = 0;
+        std::size_t channels = 0;  // that still work on it
+        std::uint64_t last_data = 0;
+    };
+    struct End {
+        Cycle at;
+        std::uint32_t id;
+    };
+
+    std::size_t earliest() const {
+        std::size_t best = 0;
+        for (std::size_t c = 1; c < channels_.size(); ++c) {
+            if (channels_[c].next() < channels_[best].next()) best = c;
+        }
+        return best;
+    }
+
+    Cycle first_ended() const {
+        Cycle first = kNever;
+        for (const End& end : ended_) first = std::min(first, end.at);
+        return first;
+    }
+
+    Ratio clock_;
+    AddressMap map_;
+    Cycle latency_;
+    std::vector<DramChannel> channels_;
+    std::vector<std::vector<Piece>> pieces_;
+    std::vector<Flying> flying_;
+    std::vector<End> ended_;
+    std::uint64_t age_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<MemoryPort> make_dram_memory(const Config& config, const DramStandard& standard) {
+    const DramTiming timing = dram_timing(config, standard);
+    if (config.memory.channels == 0 || config.memory.interleave % timing.burst != 0) {
+        throw std::invalid_argument("memory: interleave of " + std::to_string(config.memory.interleave) +
+                                    " bytes is not a multiple of the burst of " + std::to_string(timing.burst));
+    }
+    return std::make_unique<DramMemory>(config, timing);
+}
+
+}  // namespace acalsim

@@ -1,0 +1,326 @@
+#include "memory/dram_channel.h"
+
+#include <algorithm>
+
+namespace acalsim {
+
+namespace {
+
+constexpr std::uint64_t kDirectionBatch = 128;  // bursts before the bus turns around for a waiting stream
+constexpr std::size_t kNobody = ~std::size_t{0};
+
+}  // namespace
+
+DramChannel::DramChannel(const DramTiming& timing, std::uint64_t sources, std::uint64_t window, std::uint64_t latency,
+                         bool fast)
+    : t_(timing),
+      window_(window),
+      latency_(latency),
+      page_bursts_(timing.row / timing.burst * timing.groups),
+      // A window that covers the round trip never holds a stream of row hits back, so its clocks follow from the first.
+      fast_(fast && window * timing.spacing() >= std::max(timing.nCL, timing.nCWL) + timing.nBL + latency &&
+            timing.groups * timing.spacing() >= timing.nCCDL),
+      sources_(sources) {
+    for (Source& source : sources_) source.window.resize(window);
+    reset();
+}
+
+void DramChannel::reset() {
+    for (Source& source : sources_) source.active = false;
+    banks_.assign(t_.groups * t_.banks, Bank{});
+    groups_.assign(t_.groups, Group{});
+    open_page_.assign(t_.banks, kClosed);
+    ready_ = read_after_write_ = write_after_read_ = activate_ = 0;
+    activations_ = 0;
+    next_ = kNever;
+    const std::uint64_t parts = t_.refresh == Refresh::kPerBank ? t_.groups * t_.banks : 1;
+    next_refresh_ = t_.refresh == Refresh::kNone ? kNever : t_.nREFI / parts;
+    refreshed_.assign(t_.groups * t_.banks, false);
+    refresh_round_ = current_bank_ = 0;
+    current_ = kNobody;
+    direction_write_ = false;
+    in_direction_ = 0;
+}
+
+void DramChannel::start(std::uint64_t now, std::uint64_t source, std::uint64_t age, bool write,
+                        std::vector<Piece> pieces) {
+    Source& s = sources_[source];
+    s.active = true;
+    s.write = write;
+    s.age = age;
+    s.pieces = std::move(pieces);
+    s.piece = 0;
+    s.done = s.issued = s.last_data = 0;
+    s.start = now;
+    if (current_ == source) current_ = kNobody;
+    update_next();
+}
+
+DramChannel::Place DramChannel::place(std::uint64_t burst) const {
+    const std::uint64_t page = burst / page_bursts_, row = page / t_.banks;
+    // Rows shift the banks, so that streams at a power-of-two distance do not meet in one bank.
+    return {page, (page + row) % t_.banks, row, burst % page_bursts_};
+}
+
+std::uint64_t DramChannel::arrival(const Source& s) const {
+    return s.issued < window_ ? s.start : std::max(s.start, s.window[s.issued % window_]);
+}
+
+bool DramChannel::hit(const Source& s) const {
+    const Place p = place(s.burst());
+    return open_page_[p.bank] == p.row;
+}
+
+/// Whether the stream that was served last goes on in its open row.
+bool DramChannel::continues(std::uint64_t now) const {
+    const Source& s = sources_[current_];
+    return s.active && arrival(s) <= now && hit(s);
+}
+
+/// The source that is served at `now`; nobody if none has a visible burst.
+std::size_t DramChannel::choose(std::uint64_t now) {
+    if (current_ != kNobody && continues(now)) return current_;
+    const auto visible = [&](const Source& s) { return s.active && arrival(s) <= now; };
+    bool same = false, other = false;
+    for (const Source& s : sources_) {
+        if (visible(s)) (s.write == direction_write_ ? same : other) = true;
+    }
+    const bool write = direction_write_ != (other && (!same || in_direction_ >= kDirectionBatch));
+    std::size_t best = kNobody;
+    bool best_hit = false;
+    for (std::size_t i = 0; i < sources_.size(); ++i) {
+        const Source& s = sources_[i];
+        if (!visible(s) || s.write != write) continue;
+        const bool is_hit = hit(s);
+        if (best == kNobody || is_hit > best_hit || (is_hit == best_hit && s.age < sources_[best].age)) {
+            best = i;
+            best_hit = is_hit;
+        }
+    }
+    return best;
+}
+
+DramChannel::Timed DramChannel::earliest(const Source& s, const Place& p, std::uint64_t group) {
+    const Bank& b = bank(group, p.bank);
+    const Group& g = groups_[group];
+    Timed timed;
+    std::uint64_t activated = b.activated;
+    if (b.row != p.row) {
+        const std::uint64_t visible = arrival(s);
+        std::uint64_t at = std::max({visible, b.activate, activate_, g.activate});
+        if (b.row != kClosed) {
+            timed.precharge = std::max(visible, b.precharge);
+            at = std::max(at, timed.precharge + t_.nRP);
+        }
+        if (activations_ >= 4) at = std::max(at, recent_activations_[activations_ % 4] + t_.nFAW);
+        timed.activate = activated = at;
+    }
+    timed.cas = std::max({arrival(s), ready_, g.cas, activated + (s.write ? t_.nRCDWR : t_.nRCDRD),
+                          s.write ? write_after_read_ : std::max(read_after_write_, g.read_after_write)});
+    return timed;
+}
+
+void DramChannel::issue(Source& s, const Place& p, std::uint64_t group, const Timed& timed) {
+    Bank& b = bank(group, p.bank);
+    Group& g = groups_[group];
+    if (timed.activate != kNever) {
+        if (timed.precharge != kNever) trace(DramCommand::Kind::kPrecharge, timed.precharge, group, p.bank, b.row);
+        trace(DramCommand::Kind::kActivate, timed.activate, group, p.bank, p.row);
+        b.row = p.row;
+        b.activated = timed.activate;
+        b.precharge = timed.activate + t_.nRAS;
+        activate_ = timed.activate + t_.nRRDS;
+        g.activate = timed.activate + t_.nRRDL;
+        recent_activations_[activations_++ % 4] = timed.activate;
+        ++stats_.activations;
+    }
+    const std::uint64_t cas = timed.cas;
+    trace(s.write ? DramCommand::Kind::kWrite : DramCommand::Kind::kRead, cas, group, p.bank, p.row);
+    ready_ = cas + t_.spacing();
+    g.cas = cas + t_.nCCDL;
+    if (s.write) {
+        b.precharge = std::max(b.precharge, cas + t_.nCWL + t_.nBL + t_.nWR);
+        read_after_write_ = cas + t_.nCWL + t_.nBL + t_.nWTRS;
+        g.read_after_write = cas + t_.nCWL + t_.nBL + t_.nWTRL;
+    } else {
+        b.precharge = std::max(b.precharge, cas + t_.nRTP);
+        // Two clocks for the data bus to turn around.
+        write_after_read_ = cas + t_.nCL + t_.nBL + 2 - std::min(t_.nCWL, t_.nCL + t_.nBL + 2);
+    }
+    record(s, cas, 1);
+}
+
+/// Books `count` bursts whose CAS commands are `spacing` apart, the first at `cas`.
+void DramChannel::record(Source& s, std::uint64_t cas, std::uint64_t count) {
+    const std::uint64_t until_data = (s.write ? t_.nCWL : t_.nCL) + t_.nBL;
+    const std::uint64_t spacing = t_.spacing();
+    for (std::uint64_t i = count > window_ ? count - window_ : 0; i < count; ++i) {
+        s.window[(s.issued + i) % window_] = cas + i * spacing + until_data + latency_;
+    }
+    s.last_data = std::max(s.last_data, cas + (count - 1) * spacing + until_data);
+    s.issued += count;
+    s.done += count;
+    in_direction_ += count;
+    stats_.bursts += count;
+}
+
+/// After the first bursts of a run the others follow at even spacing: books those before the next refresh at once.
+std::uint64_t DramChannel::extend(Source& s, const Place& p, std::uint64_t served, std::uint64_t run) {
+    const std::uint64_t spacing = t_.spacing(), first = ready_;
+    if (first >= next_refresh_) return 0;
+    const std::uint64_t before_refresh = next_refresh_ == kNever ? run : ceil_div(next_refresh_ - first, spacing);
+    const std::uint64_t count = std::min(run - served, before_refresh);
+    if (trace_) {
+        for (std::uint64_t i = 0; i < count; ++i) {
+            trace(s.write ? DramCommand::Kind::kWrite : DramCommand::Kind::kRead, first + i * spacing,
+                  group_of(p, served + i), p.bank, p.row);
+        }
+    }
+    const std::uint64_t last = first + (count - 1) * spacing;
+    for (std::uint64_t i = count > t_.groups ? count - t_.groups : 0; i < count; ++i) {
+        const std::uint64_t cas = first + i * spacing, group = group_of(p, served + i);
+        Bank& b = bank(group, p.bank);
+        groups_[group].cas = cas + t_.nCCDL;
+        if (s.write) {
+            b.precharge = std::max(b.precharge, cas + t_.nCWL + t_.nBL + t_.nWR);
+            groups_[group].read_after_write = cas + t_.nCWL + t_.nBL + t_.nWTRL;
+        } else {
+            b.precharge = std::max(b.precharge, cas + t_.nRTP);
+        }
+    }
+    ready_ = last + spacing;
+    if (s.write) {
+        read_after_write_ = last + t_.nCWL + t_.nBL + t_.nWTRS;
+    } else {
+        write_after_read_ = last + t_.nCL + t_.nBL + 2 - std::min(t_.nCWL, t_.nCL + t_.nBL + 2);
+    }
+    record(s, first, count);
+    return count;
+}
+
+DramChannel::Ended DramChannel::step() {
+    const std::uint64_t now = next_;
+    while (next_refresh_ <= now) {
+        refresh();
+        skip_refreshes(now);
+    }
+    if (t_.closed_page && current_ != kNobody && !continues(now)) {
+        close_page(current_bank_);
+        current_ = kNobody;
+    }
+    const std::size_t chosen = choose(now);
+    Source& s = sources_[chosen];
+    const Place p = place(s.burst());
+    const std::uint64_t run = std::min(s.left(), page_bursts_ - p.offset);
+    const std::uint64_t individually = fast_ ? std::min(run, t_.groups) : 1;
+    std::uint64_t served = 0;
+    for (; served < individually; ++served) {
+        const std::uint64_t group = group_of(p, served);
+        const Timed timed = earliest(s, p, group);
+        if (timed.cas >= next_refresh_) {
+            if (served == 0) {  // decide again once the refresh is over
+                refresh();
+                update_next();
+                return {};
+            }
+            break;
+        }
+        if (served == 0) {
+            if (s.write != direction_write_) in_direction_ = 0;
+            direction_write_ = s.write;
+            open_page_[p.bank] = p.row;
+            current_ = chosen;
+            current_bank_ = p.bank;
+        }
+        issue(s, p, group, timed);
+    }
+    if (served == t_.groups && served < run && fast_) extend(s, p, served, run);
+
+    Ended ended;
+    if (s.left() == 0) {
+        s.done = 0;
+        if (++s.piece == s.pieces.size()) {
+            s.active = false;
+            ended = {true, chosen, s.last_data};
+            stats_.last_data = std::max(stats_.last_data, s.last_data);
+        }
+    }
+    update_next();
+    return ended;
+}
+
+void DramChannel::update_next() {
+    std::uint64_t first = kNever;
+    for (const Source& s : sources_) {
+        if (s.active) first = std::min(first, arrival(s));
+    }
+    next_ = first == kNever ? kNever : std::max(first, ready_);
+}
+
+void DramChannel::refresh() {
+    ++stats_.refreshes;
+    t_.refresh == Refresh::kAllBank ? refresh_all() : refresh_bank();
+}
+
+/// Refreshes of an idle channel leave it as the last of them does.
+void DramChannel::skip_refreshes(std::uint64_t now) {
+    if (now < next_refresh_ + 2 * t_.nREFI) return;
+    const std::uint64_t skipped = (now - next_refresh_) / t_.nREFI - 1;
+    const std::uint64_t parts = t_.refresh == Refresh::kPerBank ? t_.groups * t_.banks : 1;
+    next_refresh_ += skipped * t_.nREFI;
+    refresh_round_ += skipped * parts;
+    stats_.refreshes += skipped * parts;
+}
+
+void DramChannel::refresh_all() {
+    // Every bank is precharged first; then all are blocked.
+    std::uint64_t begin = next_refresh_;
+    for (const Bank& b : banks_) {
+        begin = std::max(begin, b.row == kClosed ? b.activate : std::max(next_refresh_, b.precharge) + t_.nRP);
+    }
+    for (Bank& b : banks_) {
+        b.row = kClosed;
+        b.activate = begin + t_.nRFC;
+    }
+    open_page_.assign(t_.banks, kClosed);
+    trace(DramCommand::Kind::kRefreshAll, begin, 0, 0, 0);
+    next_refresh_ += t_.nREFI;
+}
+
+void DramChannel::refresh_bank() {
+    // Each bank once in a round; the one that a stream left last will be needed last, the current one goes at the end.
+    std::uint64_t victim = 0;
+    bool found = false;
+    for (std::uint64_t back = 1; back <= t_.banks && !found; ++back) {
+        const std::uint64_t index = (current_bank_ + t_.banks - back % t_.banks) % t_.banks;
+        for (std::uint64_t group = 0; group < t_.groups && !found; ++group) {
+            victim = group * t_.banks + index;
+            found = !refreshed_[victim];
+        }
+    }
+    Bank& b = banks_[victim];
+    const std::uint64_t begin =
+        b.row == kClosed ? std::max(next_refresh_, b.activate) : std::max(next_refresh_, b.precharge) + t_.nRP;
+    trace(DramCommand::Kind::kRefreshBank, begin, victim / t_.banks, victim % t_.banks, 0);
+    b.row = kClosed;
+    b.activate = begin + t_.nRFCpb;
+    refreshed_[victim] = true;
+    const std::uint64_t parts = t_.groups * t_.banks;
+    ++refresh_round_;
+    if (refresh_round_ % parts == 0) refreshed_.assign(parts, false);
+    next_refresh_ = t_.nREFI * (refresh_round_ / parts) + t_.nREFI * (refresh_round_ % parts + 1) / parts;
+}
+
+/// Closed page: the row of the run that ended is precharged as soon as that is allowed.
+void DramChannel::close_page(std::uint64_t bank_index) {
+    open_page_[bank_index] = kClosed;
+    for (std::uint64_t group = 0; group < t_.groups; ++group) {
+        Bank& b = bank(group, bank_index);
+        if (b.row == kClosed) continue;
+        trace(DramCommand::Kind::kPrecharge, b.precharge, group, bank_index, b.row);
+        b.activate = b.precharge + t_.nRP;
+        b.row = kClosed;
+    }
+}
+
+}  // namespace acalsim
