@@ -26,12 +26,13 @@ from acalsim_backend.firmware import c_header
 FIRMWARE_FOLDER = Path(__file__).parent / "firmware"
 HOST_ONLY = frozenset({"host.c"})
 CACHE_LIMIT_BYTES = 256 << 20
+SHOWN_LINES = 30  # of a failed compiler's output
 
 COMMON_FLAGS = (
     *("-std=c11", "-O3", "-g", "-Wall", "-Wextra"),
     *("-ffreestanding", "-nostdlib", "-static", "-mabi=lp64d", "-mcmodel=medany"),
     *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"),
-    *("-ffp-contract=off", "-fno-math-errno", "-fno-strict-aliasing"),
+    *("-ffp-contract=off", "-fno-math-errno", "-fno-strict-aliasing", "-fomit-frame-pointer"),
 )
 ZIG_FLAGS = ("-target", "riscv64-freestanding-none", "-mcpu=generic_rv64+m+a+f+d+c", "-fno-sanitize=all")
 GCC_FLAGS = ("-march=rv64gc", "-fno-tree-loop-distribute-patterns")
@@ -160,7 +161,9 @@ class Toolchain:
         except OSError as error:
             raise MissingToolError(f"{self.name}: {command[0]} does not start: {error.strerror}") from None
         if done.returncode != 0:
-            raise BuildError(f"{self.name} failed with code {done.returncode}:\n{done.stderr.strip()}")
+            lines = done.stderr.strip().splitlines()
+            more = [f"... and {len(lines) - SHOWN_LINES} lines more"] if len(lines) > SHOWN_LINES else []
+            raise BuildError("\n".join([f"{self.name} failed with code {done.returncode}:", *lines[:SHOWN_LINES], *more]))
         return done.stdout
 
 

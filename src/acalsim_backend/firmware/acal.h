@@ -7,10 +7,11 @@
 
 #include "acal_abi.h"
 
+/* Working memory of kernels: one per thread on the host, not cleared at reset on the guest. */
 #if defined(__riscv)
-#define ACAL_THREAD
+#define ACAL_SCRATCH static __attribute__((section(".scratch"), aligned(64)))
 #else
-#define ACAL_THREAD _Thread_local
+#define ACAL_SCRATCH static _Thread_local __attribute__((aligned(64)))
 #endif
 
 /* Leaves the function with a status that is not OK. */

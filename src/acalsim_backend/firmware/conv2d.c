@@ -51,7 +51,7 @@ static void gather_row(const windows_t *windows, char *to, int64_t c, int64_t r,
 
 static void pack_windows(const void *context, void *panels, int64_t column, int64_t columns, int64_t k, int64_t depth)
 {
-    static ACAL_THREAD uint64_t row[ACAL_BLOCK];
+    ACAL_SCRATCH uint64_t row[ACAL_BLOCK];
     const windows_t *windows = context;
     const acal_operand_t *weight = &windows->command->weight;
     int64_t rows = weight->dims[2], taps = weight->dims[3], width = windows->command->out.dims[3];

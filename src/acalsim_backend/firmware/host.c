@@ -1,9 +1,9 @@
 /* The kernels as a library for the host: guest RAM is a block of host memory, and there is no accelerator. */
 #include "acal.h"
 
-static ACAL_THREAD char *ram;
-static ACAL_THREAD uint64_t ram_address, ram_size;
-static ACAL_THREAD uint32_t (*hostcall)(uint32_t index);
+static _Thread_local char *ram;
+static _Thread_local uint64_t ram_address, ram_size;
+static _Thread_local uint32_t (*hostcall)(uint32_t index);
 
 /* Guest bytes [guest_base, guest_base + size) are at base, for the calling thread. */
 void acal_set_ram(void *base, uint64_t guest_base, uint64_t size)

@@ -157,7 +157,7 @@ static void store_statistic(state_t *state, const acal_operand_t *operand, char 
 
 uint32_t acal_norm(const acal_norm_t *command, acal_fault_t *fault)
 {
-    static ACAL_THREAD state_t state;
+    ACAL_SCRATCH state_t state;
     ACAL_TRY(check(command, fault));
     /* One row per element of the leading axes; an absent statistic is iterated like out and never written. */
     acal_operand_t leading[MAX_OPERANDS] = {

@@ -30,9 +30,11 @@
 #if defined(__clang__)
 #define ACAL_UNROLL_2 _Pragma("clang loop unroll_count(2)")
 #define ACAL_UNROLL_4 _Pragma("clang loop unroll_count(4)")
+#define ACAL_UNROLL_8 _Pragma("clang loop unroll_count(8)")
 #else
 #define ACAL_UNROLL_2 _Pragma("GCC unroll 2")
 #define ACAL_UNROLL_4 _Pragma("GCC unroll 4")
+#define ACAL_UNROLL_8 _Pragma("GCC unroll 8")
 #endif
 
 static inline uint32_t acal_bits_of_f32(float x)
@@ -117,9 +119,22 @@ static inline double acal_select_f64(int condition, double yes, double no)
 
 /*
  * Extremes that propagate NaN, as PyTorch's do. fmax.s drops a NaN operand, so RISC-V puts it back by setting the bits
- * of a quiet NaN.
+ * of a quiet NaN. The instructions are written out because gcc calls a C library for the builtins.
  */
 #if defined(__riscv)
+#define ACAL_FLOAT_INSTRUCTION(NAME, TYPE, INSTRUCTION)                                                                \
+    static inline TYPE NAME(TYPE a, TYPE b)                                                                            \
+    {                                                                                                                  \
+        TYPE result;                                                                                                   \
+        __asm__(INSTRUCTION " %0, %1, %2" : "=f"(result) : "f"(a), "f"(b));                                            \
+        return result;                                                                                                 \
+    }
+
+ACAL_FLOAT_INSTRUCTION(acal_fmax_s, float, "fmax.s")
+ACAL_FLOAT_INSTRUCTION(acal_fmin_s, float, "fmin.s")
+ACAL_FLOAT_INSTRUCTION(acal_fmax_d, double, "fmax.d")
+ACAL_FLOAT_INSTRUCTION(acal_fmin_d, double, "fmin.d")
+
 static inline float acal_nan_unless_f32(int ordered, float x)
 {
     return acal_f32_of_bits(acal_bits_of_f32(x) | (acal_mask32(!ordered) & 0x7fc00000u));
@@ -132,33 +147,28 @@ static inline double acal_nan_unless_f64(int ordered, double x)
 
 static inline float acal_max_f32(float a, float b)
 {
-    return acal_nan_unless_f32((a == a) & (b == b), __builtin_fmaxf(a, b));
+    return acal_nan_unless_f32((a == a) & (b == b), acal_fmax_s(a, b));
 }
 
 static inline float acal_min_f32(float a, float b)
 {
-    return acal_nan_unless_f32((a == a) & (b == b), __builtin_fminf(a, b));
+    return acal_nan_unless_f32((a == a) & (b == b), acal_fmin_s(a, b));
 }
 
 static inline double acal_max_f64(double a, double b)
 {
-    return acal_nan_unless_f64((a == a) & (b == b), __builtin_fmax(a, b));
+    return acal_nan_unless_f64((a == a) & (b == b), acal_fmax_d(a, b));
 }
 
 static inline double acal_min_f64(double a, double b)
 {
-    return acal_nan_unless_f64((a == a) & (b == b), __builtin_fmin(a, b));
+    return acal_nan_unless_f64((a == a) & (b == b), acal_fmin_d(a, b));
 }
 
 /* Bounds x; NaN becomes one of the bounds. */
 static inline double acal_clamp_f64(double x, double low, double high)
 {
-    return __builtin_fmin(__builtin_fmax(x, low), high);
-}
-
-static inline float acal_clamp_f32(float x, float low, float high)
-{
-    return __builtin_fminf(__builtin_fmaxf(x, low), high);
+    return acal_fmin_d(acal_fmax_d(x, low), high);
 }
 #else
 static inline float acal_nan_unless_f32(int ordered, float x)
@@ -192,12 +202,6 @@ static inline double acal_min_f64(double a, double b)
 }
 
 static inline double acal_clamp_f64(double x, double low, double high)
-{
-    x = x > low ? x : low;
-    return x < high ? x : high;
-}
-
-static inline float acal_clamp_f32(float x, float low, float high)
 {
     x = x > low ? x : low;
     return x < high ? x : high;
@@ -239,7 +243,9 @@ static inline double acal_abs_f64(double x)
 static inline double acal_floor_f64(double x)
 {
     double truncated = (double)(int64_t)acal_clamp_f64(x, -0x1p53, 0x1p53);
-    double floor = __builtin_copysign(truncated - (double)(truncated > x), x);
+    int64_t above = truncated > x;
+    ACAL_OPAQUE(above);
+    double floor = __builtin_copysign(truncated - (double)above, x);
     return acal_select_f64(__builtin_fabs(x) < 0x1p52, floor, x);
 }
 

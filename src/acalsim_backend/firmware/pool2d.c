@@ -231,7 +231,7 @@ static char *plane_of(const acal_operand_t *operand, int64_t n, int64_t c)
 
 uint32_t acal_pool2d(const acal_pool2d_t *command, acal_fault_t *fault)
 {
-    static ACAL_THREAD state_t state;
+    ACAL_SCRATCH state_t state;
     ACAL_TRY(check(command, fault));
     if (acal_numel(&command->out) == 0)
         return ACAL_STATUS_OK;

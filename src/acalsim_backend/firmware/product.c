@@ -15,10 +15,10 @@ enum { MR = ACAL_TILE_ROWS, NR = ACAL_TILE_COLUMNS, MC = ACAL_BLOCK_ROWS, NC = A
 enum { DOTS = 4, STRIPE = 8 };
 
 /* Sized for the widest class. */
-static ACAL_THREAD uint64_t packed_a[MC * KC] __attribute__((aligned(64)));
-static ACAL_THREAD uint64_t packed_b[KC * NC] __attribute__((aligned(64)));
-static ACAL_THREAD uint64_t block_sums[MC * NC] __attribute__((aligned(64)));
-static ACAL_THREAD uint64_t row_buffer[NC > KC ? NC : KC] __attribute__((aligned(64)));
+ACAL_SCRATCH uint64_t packed_a[MC * KC];
+ACAL_SCRATCH uint64_t packed_b[KC * NC];
+ACAL_SCRATCH uint64_t block_sums[MC * NC];
+ACAL_SCRATCH uint64_t row_buffer[NC > KC ? NC : KC];
 
 static int64_t smaller(int64_t a, int64_t b)
 {

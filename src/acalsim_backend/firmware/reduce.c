@@ -258,7 +258,7 @@ static void choose(state_t *state)
 
 uint32_t acal_reduce(const acal_reduce_t *command, acal_fault_t *fault)
 {
-    static ACAL_THREAD state_t state;
+    ACAL_SCRATCH state_t state;
     ACAL_TRY(check(command, fault));
     state.command = command;
     state.type = acal_class(command->x.dtype);

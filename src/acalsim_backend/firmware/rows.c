@@ -68,11 +68,31 @@ LOAD_AND_STORE(f64, double, double, AS_IS, AS_IS)
 
 typedef void row_t(void *to, const void *from, int64_t stride, int64_t n);
 
+#define REPLICATE(NAME, TYPE)                                                                                          \
+    static void NAME(TYPE *values, int64_t n)                                                                          \
+    {                                                                                                                  \
+        TYPE value = values[0];                                                                                        \
+        ACAL_UNROLL_8                                                                                                  \
+        for (int64_t i = 1; i < n; i++)                                                                                \
+            values[i] = value;                                                                                         \
+    }
+
+REPLICATE(replicate_4, uint32_t)
+REPLICATE(replicate_8, uint64_t)
+
 void acal_load_row(void *values, const void *memory, uint8_t dtype, int64_t stride, int64_t n)
 {
     static row_t *const loads[] = {load_bool, load_u8,  load_i8,   load_i16, load_i32,
                                    load_i64,  load_f16, load_bf16, load_f32, load_f64};
-    loads[dtype](values, memory, stride, n);
+    if (stride != 0) {
+        loads[dtype](values, memory, stride, n);
+        return;
+    }
+    loads[dtype](values, memory, 1, n < 1 ? 0 : 1);
+    if (acal_class(dtype) == ACAL_CLASS_F32)
+        replicate_4(values, n);
+    else
+        replicate_8(values, n);
 }
 
 void acal_store_row(void *memory, const void *values, uint8_t dtype, int64_t stride, int64_t n)

@@ -167,10 +167,12 @@ typedef enum { STEP_LOAD, STEP_CONSTANT, STEP_CONVERT, STEP_COMPUTE, STEP_STORE 
 
 typedef struct {
     step_kind_t kind;
-    uint8_t to, a, b, c; /* registers, or the operand of a LOAD or STORE */
+    uint8_t to, a, b, c; /* registers */
+    uint8_t operand;     /* LOAD, STORE, COMPUTE in place: place of the operand in the nest */
     uint8_t dtype;
     uint8_t in_place; /* LOAD: the register is the operand's memory. COMPUTE: it is the output's */
-    uint8_t per_row;  /* LOAD: all elements of a row are equal, and no other instruction writes the register */
+    int64_t stride;   /* of the operand along a row, in elements and in bytes */
+    int64_t pitch;
     kernel_t *kernel;
     acal_convert_t *convert;
     acal_round_t *round;
@@ -178,10 +180,11 @@ typedef struct {
 } step_t;
 
 typedef struct {
-    int32_t n_inputs, n_steps;
+    int32_t n_inputs, n_outputs;
     acal_nest_t nest; /* outputs first: their order of strides decides the loop order */
-    int32_t n_outputs;
-    step_t steps[ACAL_MAX_VECTOR_INSTRUCTIONS];
+    int32_t n_steps, n_row_steps;
+    step_t steps[ACAL_MAX_VECTOR_INSTRUCTIONS];     /* what is done per block */
+    step_t row_steps[ACAL_MAX_VECTOR_INSTRUCTIONS]; /* LOADs of one value for a whole row */
     uint8_t dtypes[ACAL_MAX_VECTOR_REGISTERS]; /* what each register holds while decoding; NO_DTYPE: nothing yet */
     uint8_t writes[ACAL_MAX_VECTOR_REGISTERS];
     void *registers[ACAL_MAX_VECTOR_REGISTERS];
@@ -231,7 +234,7 @@ static uint32_t decode_writer(program_t *program, const acal_vector_t *command, 
 {
     if (code->dst >= ACAL_MAX_VECTOR_REGISTERS)
         return ACAL_STATUS_INDEX;
-    step->round = acal_rounding(code->dtype);
+    step->round = code->op == ACAL_VECTOROP_LOAD ? 0 : acal_rounding(code->dtype); /* memory holds rounded values */
     switch (code->op) {
     case ACAL_VECTOROP_LOAD:
         if (code->a >= command->n_inputs)
@@ -239,7 +242,7 @@ static uint32_t decode_writer(program_t *program, const acal_vector_t *command, 
         if (command->inputs[code->a].dtype != code->dtype)
             return ACAL_STATUS_BAD_DTYPE;
         step->kind = STEP_LOAD;
-        step->a = (uint8_t)(code->a + command->n_outputs); /* its place in the nest */
+        step->operand = (uint8_t)(code->a + command->n_outputs);
         break;
     case ACAL_VECTOROP_CONST:
         step->kind = STEP_CONSTANT;
@@ -267,6 +270,7 @@ static uint32_t decode_store(const program_t *program, const acal_vector_t *comm
     if (command->outputs[code->dst].dtype != code->dtype)
         return ACAL_STATUS_BAD_DTYPE;
     step->kind = STEP_STORE;
+    step->operand = code->dst;
     return expect(program, code->a, code->dtype);
 }
 
@@ -312,70 +316,69 @@ static void fill_constant(void *values, uint8_t dtype, uint64_t imm)
     acal_round_row(values, dtype, ACAL_BLOCK);
 }
 
-/* Decides, now that the strides are known, which steps need not be done per block; does those of the whole command. */
-static void prepare(program_t *program)
+/*
+ * Decides, now that the strides are known, which steps are done per block, which per row, and does those of the whole
+ * command. A register that several instructions write is set up per block.
+ */
+static void schedule(program_t *program)
 {
-    const acal_nest_t *nest = &program->nest;
+    int32_t n = 0;
+    program->n_row_steps = 0;
     for (int32_t i = 0; i < program->n_steps; i++) {
-        step_t *step = &program->steps[i];
-        int only_writer = step->kind != STEP_STORE && program->writes[step->to] == 1;
-        if (step->kind == STEP_LOAD) {
-            int64_t stride = nest->row_stride[step->a];
-            step->in_place = acal_is_natural(step->dtype) && stride == 1;
-            step->per_row = stride == 0 && only_writer;
-        } else if (step->kind == STEP_CONSTANT && only_writer) {
-            fill_constant(program->storage[step->to], step->dtype, step->imm);
-            step->per_row = 1;
-        }
+        step_t step = program->steps[i];
+        int only_writer = step.kind != STEP_STORE && program->writes[step.to] == 1;
+        step.stride = program->nest.row_stride[step.operand];
+        step.pitch = step.stride * acal_itemsize(step.dtype);
+        if (step.kind == STEP_LOAD)
+            step.in_place = acal_is_natural(step.dtype) && step.stride == 1;
+        if (step.kind == STEP_CONSTANT && only_writer)
+            fill_constant(program->storage[step.to], step.dtype, step.imm);
+        else if (step.kind == STEP_LOAD && step.stride == 0 && only_writer)
+            program->row_steps[program->n_row_steps++] = step;
+        else
+            program->steps[n++] = step;
     }
-    /* The usual end: one output, computed by the instruction before its STORE. */
+    program->n_steps = n;
+}
+
+/* The usual end, one output computed by the instruction before its STORE: computes into the output. */
+static void fuse_store(program_t *program)
+{
     if (program->n_steps < 2 || program->n_outputs != 1)
         return;
     step_t *last = &program->steps[program->n_steps - 1], *before = last - 1;
-    int direct = last->kind == STEP_STORE && before->kind == STEP_COMPUTE && before->to == last->a;
-    if (direct && acal_is_natural(last->dtype) && nest->row_stride[0] == 1) {
+    if (last->kind != STEP_STORE || before->kind != STEP_COMPUTE || before->to != last->a)
+        return;
+    if (acal_is_natural(last->dtype) && last->stride == 1) {
         before->in_place = 1;
+        before->operand = last->operand;
+        before->pitch = last->pitch;
         program->n_steps--;
-    }
-}
-
-/* Fills the registers whose value holds for a whole row. */
-static void begin_row(program_t *program)
-{
-    const acal_nest_t *nest = &program->nest;
-    int64_t n = nest->row < ACAL_BLOCK ? nest->row : ACAL_BLOCK;
-    for (int32_t i = 0; i < program->n_steps; i++) {
-        const step_t *step = &program->steps[i];
-        if (step->kind == STEP_LOAD && step->per_row)
-            acal_load_row(program->storage[step->to], nest->data[step->a], step->dtype, 0, n);
     }
 }
 
 static void run_step(program_t *program, const step_t *step, int64_t start, int64_t n)
 {
-    const acal_nest_t *nest = &program->nest;
     void **registers = program->registers;
-    if (step->kind == STEP_STORE || step->kind == STEP_LOAD) {
-        int32_t operand = step->kind == STEP_STORE ? step->to : step->a;
-        int64_t stride = nest->row_stride[operand];
-        char *memory = nest->data[operand] + start * stride * acal_itemsize(step->dtype);
-        if (step->kind == STEP_STORE)
-            acal_store_row(memory, registers[step->a], step->dtype, stride, n);
-        else if (step->in_place)
-            registers[step->to] = memory;
-        else
-            acal_load_row(registers[step->to] = program->storage[step->to], memory, step->dtype, stride, n);
+    char *memory = program->nest.data[step->operand] + start * step->pitch;
+    void *to = step->in_place ? memory : (void *)program->storage[step->to];
+    switch (step->kind) {
+    case STEP_STORE:
+        acal_store_row(memory, registers[step->a], step->dtype, step->stride, n);
         return;
-    }
-    void *to = program->storage[step->to];
-    if (step->kind == STEP_CONSTANT) {
+    case STEP_LOAD:
+        if (!step->in_place)
+            acal_load_row(to, memory, step->dtype, step->stride, n);
+        break;
+    case STEP_CONSTANT:
         fill_constant(to, step->dtype, step->imm);
-    } else if (step->kind == STEP_CONVERT) {
+        break;
+    case STEP_CONVERT:
         step->convert(to, registers[step->a], n);
-    } else {
-        if (step->in_place)
-            to = nest->data[0] + start * acal_itemsize(step->dtype);
+        break;
+    case STEP_COMPUTE:
         step->kernel(to, registers[step->a], registers[step->b], registers[step->c], n);
+        break;
     }
     if (step->round)
         step->round(to, n);
@@ -384,13 +387,16 @@ static void run_step(program_t *program, const step_t *step, int64_t start, int6
 
 static void run_row(program_t *program)
 {
-    begin_row(program);
-    for (int64_t start = 0; start < program->nest.row; start += ACAL_BLOCK) {
-        int64_t n = program->nest.row - start;
-        n = n < ACAL_BLOCK ? n : ACAL_BLOCK;
+    const acal_nest_t *nest = &program->nest;
+    int64_t filled = nest->row < ACAL_BLOCK ? nest->row : ACAL_BLOCK;
+    for (int32_t i = 0; i < program->n_row_steps; i++) {
+        const step_t *step = &program->row_steps[i];
+        acal_load_row(program->storage[step->to], nest->data[step->operand], step->dtype, 0, filled);
+    }
+    for (int64_t start = 0; start < nest->row; start += ACAL_BLOCK) {
+        int64_t n = nest->row - start < ACAL_BLOCK ? nest->row - start : ACAL_BLOCK;
         for (int32_t i = 0; i < program->n_steps; i++)
-            if (!program->steps[i].per_row)
-                run_step(program, &program->steps[i], start, n);
+            run_step(program, &program->steps[i], start, n);
     }
 }
 
@@ -424,7 +430,8 @@ uint32_t acal_vector(const acal_vector_t *command, acal_fault_t *fault)
     program.n_outputs = (int32_t)command->n_outputs;
     if (!acal_nest_begin(&program.nest, operands, program.n_inputs + program.n_outputs))
         return ACAL_STATUS_OK;
-    prepare(&program);
+    schedule(&program);
+    fuse_store(&program);
     do
         run_row(&program);
     while (acal_nest_next(&program.nest));
