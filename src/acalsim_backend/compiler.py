@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import operator
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import fx
 from torch._decomp import core_aten_decompositions
+from torch._higher_order_ops.effects import with_effects
 
 from acalsim_backend.errors import InputError, UnsupportedError
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
@@ -55,7 +57,7 @@ class ACALSimCompiler:
         }
         if not _is_core_aten(gm):
             gm = to_core_aten(gm, example_inputs)
-        ir = _Capture(gm, example_inputs, graph_name, static).run()
+        ir = _Capture(without_effect_tokens(gm), example_inputs, graph_name, static).run()
         ir.verify()
         log.debug("%s", ir)
         if self.verbose:
@@ -76,9 +78,39 @@ def to_core_aten(gm: torch.nn.Module, example_inputs: Sequence[Any]) -> fx.Graph
     return traced
 
 
+def without_effect_tokens(gm: fx.GraphModule) -> fx.GraphModule:
+    """The graph with effectful calls made directly: AOTAutograd threads a token through them to keep their order.
+
+    The list of operations keeps that order anyway; a token that is an output becomes the token that came in.
+    """
+    if not any(node.target is with_effects for node in gm.graph.nodes):
+        return gm
+    gm = fx.GraphModule(gm, copy.deepcopy(gm.graph))
+    for node in list(gm.graph.nodes):
+        if node.target is not with_effects:
+            continue
+        token, target, *args = node.args
+        _, *results = node.meta["val"]
+        with gm.graph.inserting_before(node):
+            call = gm.graph.call_function(target, tuple(args), node.kwargs)
+        call.meta = {**node.meta, "val": results[0] if len(results) == 1 else tuple(results)}
+        for item in list(node.users):
+            position = item.args[1]
+            if position == 0:
+                item.replace_all_uses_with(token)
+            elif len(results) == 1:
+                item.replace_all_uses_with(call)
+            else:
+                item.args = (call, position - 1)
+                continue
+            gm.graph.erase_node(item)
+        gm.graph.erase_node(node)
+    return gm
+
+
 def _is_core_aten(gm: fx.GraphModule) -> bool:
     return all(
-        isinstance(node.target, torch._ops.OpOverload) or node.target is operator.getitem
+        isinstance(node.target, torch._ops.OpOverload) or node.target in (operator.getitem, with_effects)
         for node in gm.graph.nodes
         if node.op in ("call_function", "call_module", "call_method")
     ) and all("val" in n.meta for n in gm.graph.nodes if n.op == "placeholder")
@@ -155,10 +187,10 @@ class _Capture:
             return
         target = node.target
         assert isinstance(target, torch._ops.OpOverload)
-        if not isinstance(node.meta.get("val"), (torch.Tensor, list, tuple)):
-            if node.users:
-                raise UnsupportedError(f"{target}: returns {type(node.meta.get('val')).__name__}, not tensors")
-            return  # an assertion on metadata, already checked while tracing
+        if target is torch.ops.aten._assert_tensor_metadata.default:
+            return  # shapes and dtypes were checked while tracing
+        if node.users and not isinstance(node.meta.get("val"), (torch.Tensor, list, tuple)):
+            raise UnsupportedError(f"{target}: returns {type(node.meta.get('val')).__name__}, not tensors")
         inputs, roles, attrs = self._arguments(node, target)
         handler = operator_for(str(target))
         results, outputs = self._results(node)
@@ -209,7 +241,9 @@ class _Capture:
         return value
 
     def _results(self, node: fx.Node) -> tuple[list[int], list[str]]:
-        value = node.meta["val"]
+        value = node.meta.get("val")
+        if value is None:
+            return [], []
         if isinstance(value, torch.Tensor):
             return [0], [self._name(node)]
         used = sorted({user.args[1] for user in node.users if user.target is operator.getitem})  # type: ignore[type-var]

@@ -163,6 +163,8 @@ class Executable:
             value = args[self.compiled.ir.arguments[tensor.name]]
             assert isinstance(value, torch.Tensor)
             return value
+        if tensor.nbytes == 0:
+            return torch.empty(tensor.shape, dtype=_TORCH_DTYPES[tensor.dtype])
         if tensor.kind is TensorKind.PREPARED:
             raw = prepared[tensor_id].array.copy()
         elif tensor.kind is TensorKind.CONSTANT:

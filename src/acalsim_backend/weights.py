@@ -19,6 +19,8 @@ Bytes = npt.NDArray[np.uint8]
 
 def raw_bytes(tensor: torch.Tensor) -> Bytes:
     """The tensor's elements, dense row-major, as bytes; shares memory when the tensor is dense on the CPU."""
+    if tensor.numel() == 0:
+        return np.empty(0, np.uint8)
     dense = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     data: Bytes = dense.reshape(-1).view(torch.uint8).numpy()
     return data

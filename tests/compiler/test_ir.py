@@ -101,9 +101,7 @@ def test_do_modules_and_source_lines_reach_the_operations():
 
 def test_is_a_complex_tensor_refused_with_its_type():
     with pytest.raises(InputError, match="complex64 has no place in guest memory"):
-        ACALSimCompiler().compile(
-            torch.fx.symbolic_trace(torch.nn.Identity()), [torch.randn(2, dtype=torch.complex64)]
-        )
+        ACALSimCompiler().compile(torch.fx.symbolic_trace(torch.nn.Identity()), [torch.randn(2, dtype=torch.complex64)])
 
 
 def broken(change):

@@ -69,7 +69,9 @@ def test_does_fusion_keep_every_value(graph):
     inputs = [np.arange(5) * k - 3 for k in range(1, 5)]
     args = [torch.from_numpy(i) for i in inputs]
     compiled = compile_ir(ACALSimCompiler().compile(to_core_aten(model, args), args, "g"), Target())
-    memory = {t.id: inputs[int(compiled.ir.arguments[t.name])] for t in compiled.program.tensors if t.kind.value == "input"}
+    memory = {
+        t.id: inputs[int(compiled.ir.arguments[t.name])] for t in compiled.program.tensors if t.kind.value == "input"
+    }
     for command in compiled.program.commands:
         if isinstance(command, Vector):
             results = interpret(command, [memory[v.tensor] for v in command.inputs])

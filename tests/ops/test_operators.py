@@ -28,7 +28,12 @@ FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 REALS = (*FLOATS, torch.float64)
 INTS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 ALL = (*REALS, *INTS, torch.bool)
-TOLERANCE = {torch.float32: (1e-4, 1e-5), torch.float64: (1e-7, 1e-9), torch.bfloat16: (2e-2, 1e-2), torch.float16: (2e-3, 1e-3)}
+TOLERANCE = {
+    torch.float32: (1e-4, 1e-5),
+    torch.float64: (1e-7, 1e-9),
+    torch.bfloat16: (2e-2, 1e-2),
+    torch.float16: (2e-3, 1e-3),
+}
 
 sizes = st.integers(1, 5)
 shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
@@ -55,7 +60,9 @@ def tensors(draw, shape=filled, dtypes=(torch.float32,), low=-4.0, high=4.0, spe
     elif dtype is torch.bool:
         value = torch.randint(0, 2, stored, generator=generator).bool()
     else:
-        value = torch.randint(max(int(low), 0 if dtype is torch.uint8 else int(low)), int(high) + 1, stored, generator=generator).to(dtype)
+        value = torch.randint(
+            max(int(low), 0 if dtype is torch.uint8 else int(low)), int(high) + 1, stored, generator=generator
+        ).to(dtype)
     if special and dtype.is_floating_point and value.numel():
         value.reshape(-1)[:: max(value.numel() // 3, 1)] = draw(st.sampled_from([math.nan, math.inf, -math.inf, -0.0]))
     if layout == "permuted":
@@ -125,7 +132,11 @@ def pools(draw, average=False):
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
     size = tuple(k + draw(st.integers(0, 6)) for k in kernel)
     x = draw(tensors((draw(sizes), draw(sizes), *size), (dtype,)))
-    extra = (draw(st.booleans()), draw(st.booleans()), draw(st.sampled_from([None, 5]))) if average else (1, draw(st.booleans()))
+    extra = (
+        (draw(st.booleans()), draw(st.booleans()), draw(st.sampled_from([None, 5])))
+        if average
+        else (1, draw(st.booleans()))
+    )
     return x, kernel, stride, padding, *extra
 
 
@@ -196,7 +207,11 @@ scalars = st.one_of(st.integers(-4, 4), st.floats(-4, 4, width=32))
 pairs = broadcastable(ALL)
 ROWS = [
     Row("ADD", lambda a, b: a + b, pairs),
-    Row("ADD", lambda a, b, s: torch.add(a, b, alpha=s), st.tuples(broadcastable(REALS), st.floats(-3, 3, width=16)).map(lambda t: (*t[0], t[1]))),
+    Row(
+        "ADD",
+        lambda a, b, s: torch.add(a, b, alpha=s),
+        st.tuples(broadcastable(REALS), st.floats(-3, 3, width=16)).map(lambda t: (*t[0], t[1])),
+    ),
     Row("SUB", lambda a, b: a - b, broadcastable((*REALS, *INTS))),
     Row("SUB", lambda a, s: s - a, st.tuples(tensors(shapes, (*REALS, *INTS)), scalars)),
     Row("MUL", lambda a, b: a * b, pairs),
@@ -264,7 +279,11 @@ ROWS = [
     Row("ANY", lambda x, a: torch.any(x > 3, a), along()),
     Row("MAX_POOL2D", lambda x, k, s, p, d, c: F.max_pool2d(x, k, s, p, d, c), pools()),
     Row("AVG_POOL2D", lambda x, *a: F.avg_pool2d(x, *a), pools(average=True), loose=2),
-    Row("ADAPTIVE_AVG_POOL2D", lambda x: F.adaptive_avg_pool2d(x, (3, 2)), one(FLOATS, st.tuples(sizes, sizes, sizes, sizes), special=False)),
+    Row(
+        "ADAPTIVE_AVG_POOL2D",
+        lambda x: F.adaptive_avg_pool2d(x, (3, 2)),
+        one(FLOATS, st.tuples(sizes, sizes, sizes, sizes), special=False),
+    ),
     Row("RESHAPE", lambda x: x.reshape(-1), one(ALL)),
     Row("RESHAPE", lambda x: torch.flatten(x.unsqueeze(0), 1) + 1, one(ALL, filled)),
     Row("RESHAPE", lambda x: x.unsqueeze(-1).squeeze() * 1, one(ALL)),

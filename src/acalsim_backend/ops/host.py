@@ -11,7 +11,7 @@ from acalsim_backend.program.commands import MAX_HOST_INPUTS, MAX_HOST_OUTPUTS, 
 
 
 class HostOperator(Operator):
-    """One HOST command; its call number indexes the list of host calls."""
+    """One HOST command; its call number indexes the list of host calls. Without results it is run for its effect."""
 
     op_type = ACALSimOpType.HOST
     targets = ()

@@ -120,8 +120,8 @@ class Lowering:
         return View(tensor.id, dtype, dims, contiguous_strides(dims))
 
     def emit(self, command: Command) -> None:
-        """Append a command that belongs to the operation being lowered; one that writes nothing is left out."""
-        if all(v.numel == 0 for v in command.writes()):
+        """Append a command that belongs to the operation being lowered; one with empty results alone is left out."""
+        if command.writes() and all(v.numel == 0 for v in command.writes()):
             return
         self.commands.append(replace(command, origin=self._origin))
 

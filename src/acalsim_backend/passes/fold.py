@@ -76,11 +76,11 @@ def _as(desc: TensorDesc, value: float) -> float:
 
 
 def remove_dead(ir: ACALSimIR) -> ACALSimIR:
-    """Without operations and tensors that nothing needs; inputs and parameters stay."""
+    """Without operations and tensors that nothing needs; inputs, parameters and operations without results stay."""
     needed = ir.escaping()
     ops: list[ACALSimOp] = []
     for op in reversed(ir.ops):
-        if needed.intersection(op.outputs):
+        if needed.intersection(op.outputs) or not op.outputs:
             ops.append(op)
             needed.update(op.inputs)
     ops.reverse()

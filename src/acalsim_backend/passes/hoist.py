@@ -19,17 +19,18 @@ class Hoist:
 
     def apply(self, ir: ACALSimIR, target: Target) -> ACALSimIR:
         static = depends_on_weights_alone(ir)
-        moved = [op for op in ir.ops if all(n in static for n in op.outputs) and not operator_of(op).is_view]
+        inner = [op for op in ir.ops if op.outputs and all(n in static for n in op.outputs)]
+        moved = [op for op in inner if not operator_of(op).is_view]
         if not moved:
             return ir
         results = {name for op in moved for name in op.outputs}
-        main = remove_dead(replace(ir, ops=[op for op in ir.ops if not results.issuperset(op.outputs)]))
+        main = remove_dead(replace(ir, ops=[op for op in ir.ops if not results.intersection(op.outputs)]))
         read = {name for op in main.ops for name in op.inputs} | ir.escaping()
         prepared = tuple(name for op in moved for name in op.outputs if name in read)
         prepare = ACALSimIR(
             f"{ir.name}_prepare",
             tensors={n: replace(t, is_input=False, is_output=False) for n, t in ir.tensors.items() if n in static},
-            ops=[op for op in ir.ops if all(n in static for n in op.outputs)],
+            ops=inner,
             outputs=list(prepared),
             constants=dict(ir.constants),
             arguments={n: p for n, p in ir.arguments.items() if n in static},
