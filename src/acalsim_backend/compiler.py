@@ -69,13 +69,24 @@ def to_core_aten(gm: torch.nn.Module, example_inputs: Sequence[Any]) -> fx.Graph
     """Trace a module with concrete shapes down to functional core ATen; in-place writes to inputs become copy_."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
+    traced: Any = gm
     with torch.no_grad():
-        functional = torch.func.functionalize(gm, remove="mutations")
-        traced = make_fx(
-            functional, decomposition_table=decomposition_table(), tracing_mode="fake", _allow_non_fake_inputs=True
-        )(*example_inputs)
+        while True:
+            functional = torch.func.functionalize(traced, remove="mutations")
+            traced = make_fx(
+                functional, decomposition_table=decomposition_table(), tracing_mode="fake", _allow_non_fake_inputs=True
+            )(*example_inputs)
+            if not any(map(_writes_in_place, traced.graph.nodes)):  # a decomposition may bring such calls in
+                break
     traced.graph.eliminate_dead_code()
+    assert isinstance(traced, fx.GraphModule)
     return traced
+
+
+def _writes_in_place(node: fx.Node) -> bool:
+    target = node.target
+    known = isinstance(target, torch._ops.OpOverload) and target is not torch.ops.aten.copy_.default
+    return known and target._schema.is_mutable  # type: ignore[union-attr]
 
 
 def without_effect_tokens(gm: fx.GraphModule) -> fx.GraphModule:

@@ -22,7 +22,7 @@ def raw_bytes(tensor: torch.Tensor) -> Bytes:
     if tensor.numel() == 0:
         return np.empty(0, np.uint8)
     dense = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    data: Bytes = dense.reshape(-1).view(torch.uint8).numpy()
+    data: Bytes = dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy()
     return data
 
 

@@ -66,7 +66,7 @@ def tensors(draw, shape=filled, dtypes=(torch.float32,), low=-4.0, high=4.0, spe
     if special and dtype.is_floating_point and value.numel():
         value.reshape(-1)[:: max(value.numel() // 3, 1)] = draw(st.sampled_from([math.nan, math.inf, -math.inf, -0.0]))
     if layout == "permuted":
-        value = value.permute(*reversed(range(len(size))))
+        value = value.permute(tuple(reversed(range(len(size)))))
     elif layout == "sliced" and size:
         value = value[..., 1::2]
     elif layout == "expanded" and size:
@@ -251,8 +251,9 @@ ROWS = [
     Row("RELU", torch.relu, one((*REALS, *INTS))),
     Row("SIGMOID", torch.sigmoid, one()),
     Row("TANH", torch.tanh, one()),
-    Row("GELU", F.gelu, one()),
-    Row("GELU", lambda a: F.gelu(a, approximate="tanh"), one()),
+    # not at infinity, where eager itself gives NaN or not depending on the memory layout
+    Row("GELU", F.gelu, one(special=False)),
+    Row("GELU", lambda a: F.gelu(a, approximate="tanh"), one(special=False)),
     Row("MATMUL", torch.matmul, products()),
     Row("MATMUL", torch.matmul, products((torch.int8, torch.int32, torch.int64))),
     Row("MATMUL", lambda a, b: a @ b, st.tuples(tensors((5,)), tensors((5, 3)))),
@@ -287,7 +288,7 @@ ROWS = [
     Row("RESHAPE", lambda x: x.reshape(-1), one(ALL)),
     Row("RESHAPE", lambda x: torch.flatten(x.unsqueeze(0), 1) + 1, one(ALL, filled)),
     Row("RESHAPE", lambda x: x.unsqueeze(-1).squeeze() * 1, one(ALL)),
-    Row("PERMUTE", lambda x: x.permute(*reversed(range(x.dim()))).contiguous(), one(ALL)),
+    Row("PERMUTE", lambda x: x.permute(tuple(reversed(range(x.dim())))).contiguous(), one(ALL)),
     Row("PERMUTE", lambda x: x.transpose(0, -1) + 0, one(ALL, filled)),
     Row("EXPAND", lambda x: x.unsqueeze(0).expand(3, *x.shape) * 1, one(ALL)),
     Row("SLICE", lambda x, axis, start, end, step: x.movedim(axis, 0)[start:end:step] * 1, slices()),
@@ -353,7 +354,7 @@ def check(row, arguments, machine, place):
     torch.testing.assert_close(got, expected, rtol=rtol, atol=atol, equal_nan=True)
 
 
-@pytest.mark.parametrize(("machine", "place"), places, ids="-".join)
+@pytest.mark.parametrize(("machine", "place"), places, ids=["unicorn-cpu", "unicorn-accelerator", "native"])
 @pytest.mark.parametrize("row", ROWS, ids=[f"{i}-{row.name}" for i, row in enumerate(ROWS)])
 def test_does_the_operator_equal_eager(row, machine, place):
     @settings(max_examples=12)

@@ -45,6 +45,8 @@ def evaluate(op: ACALSimOp, tensors: Mapping[str, torch.Tensor]) -> list[torch.T
         else:
             args.append(value)
     result = target(*args, **kwargs)
+    if result is None:
+        return []
     return [result] if isinstance(result, torch.Tensor) else list(result)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from acalsim_backend.errors import ProgramError
-from acalsim_backend.program.abi import MAX_RANK, Role
+from acalsim_backend.program.abi import MAX_RANK, Opcode, Role
 from acalsim_backend.program.dependencies import conflicts
 from acalsim_backend.program.program import Program, TensorKind
 
@@ -53,8 +53,10 @@ def _operands(program: Program) -> Iterator[str]:
                 yield f"{where}: {name} refers to tensor {view.tensor} of {len(program.tensors)}"
                 continue
             tensor = program.tensors[view.tensor]
-            if not 1 <= len(view.dims) <= MAX_RANK or len(view.strides) != len(view.dims):
-                yield f"{where}: {name} has {len(view.dims)} dims and {len(view.strides)} strides, expected 1 to 6"
+            lowest = 0 if command.opcode is Opcode.HOST else 1
+            if not lowest <= len(view.dims) <= MAX_RANK or len(view.strides) != len(view.dims):
+                got = f"{len(view.dims)} dims and {len(view.strides)} strides"
+                yield f"{where}: {name} has {got}, expected {lowest} to {MAX_RANK}"
                 continue
             low, high = view.extent
             if low < 0 or high > tensor.nbytes:
