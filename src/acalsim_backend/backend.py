@@ -18,7 +18,7 @@ from torch import fx
 from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from acalsim_backend.compiler import ACALSimCompiler, decomposition_table, to_core_aten
+from acalsim_backend.compiler import ACALSimCompiler, decomposition_table, to_core_aten, without_effect_tokens
 from acalsim_backend.errors import AcalsimError, InputError, UnknownNameError, UsageError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.ir import ACALSimIR
@@ -200,7 +200,7 @@ class _Graph:
             _write(backend.output_dir / f"{name}.opt.ir", str(compiled.ir))
         executable = None
         if backend.mode == "simulate":
-            specs = _output_specs(gm)
+            specs = _output_specs(gm, args)
             with unset_fake_temporarily():  # the machine's tensors over guest RAM have to be real ones
                 executable = Executable(compiled, backend.session, backend.weights, specs)
         shape = _Shape(executable, compiled, time.perf_counter() - start)
@@ -281,7 +281,8 @@ def _static_inputs() -> list[int]:
     return list(metadata.static_input_indices) if metadata else []
 
 
-def _output_specs(gm: fx.GraphModule) -> tuple[OutputSpec, ...]:
+def _output_specs(gm: fx.GraphModule, args: Sequence[Any]) -> tuple[OutputSpec, ...]:
+    gm = without_effect_tokens(gm)
     placeholders = {n: i for i, n in enumerate(gm.graph.nodes) if n.op == "placeholder"}
     (node,) = (n for n in gm.graph.nodes if n.op == "output")
     specs: list[OutputSpec] = []
@@ -289,10 +290,10 @@ def _output_specs(gm: fx.GraphModule) -> tuple[OutputSpec, ...]:
     for value in values:
         if not isinstance(value, fx.Node):
             specs.append(OutputSpec("value", value))
-        elif isinstance(value.meta.get("val"), torch.Tensor):
-            specs.append(OutputSpec("tensor", strides=tuple(int(s) for s in value.meta["val"].stride())))
-        else:
+        elif value in placeholders and not isinstance(args[placeholders[value]], torch.Tensor):
             specs.append(OutputSpec("argument", placeholders[value]))
+        else:
+            specs.append(OutputSpec("tensor", strides=tuple(int(s) for s in value.meta["val"].stride())))
     return tuple(specs)
 
 
@@ -310,8 +311,8 @@ def _graph_text(gm: fx.GraphModule) -> str:
     """The captured graph as the tutorial prints it."""
     lines = ["Graph nodes:"]
     for node in gm.graph.nodes:
-        target = node.target if isinstance(node.target, str) else torch.typename(node.target)
-        lines.append(f"  {node.op}: {node.name} -> {target}")
+        name = node.target if isinstance(node.target, str) else fx.node._get_qualified_name(node.target)
+        lines.append(f"  {node.op}: {node.name} -> {name.replace('_operator.', 'operator.')}")
     return "\n".join(lines)
 
 
