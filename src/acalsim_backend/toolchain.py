@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,10 @@ from acalsim_backend.firmware import c_header
 
 FIRMWARE_FOLDER = Path(__file__).parent / "firmware"
 HOST_ONLY = frozenset({"host.c"})
+IMAGE_ONLY = frozenset({"main.c"})  # entry of the firmware that runs images
+PROGRAM_ONLY = frozenset({"standalone.c"})  # entry of generated programs
 CACHE_LIMIT_BYTES = 256 << 20
+ABI_HEADER = "acal_abi.h"
 SHOWN_LINES = 30  # of a failed compiler's output
 
 COMMON_FLAGS = (
@@ -42,13 +45,15 @@ GCC_FLAGS = ("-march=rv64gc", "-fno-tree-loop-distribute-patterns")
 class Sources:
     """What a bare-metal program is built from.
 
-    ``include`` are folders with headers; ``generated`` maps names of further headers to their text.
+    ``include`` are folders with headers; ``generated`` maps names of further headers to their text; ``data`` are files
+    that a source takes in by ``.incbin`` under their plain name.
     """
 
     files: tuple[Path, ...]
     linker_script: Path
     include: tuple[Path, ...] = ()
     generated: Mapping[str, str] = field(default_factory=dict)
+    data: tuple[Path, ...] = ()
 
     def content(self) -> Iterator[bytes]:
         """Everything that the result depends on, apart from the compiler.
@@ -57,7 +62,7 @@ class Sources:
             InputError: a file cannot be read.
         """
         headers = [path for folder in self.include for path in sorted(folder.glob("*.h"))]
-        for path in (*self.files, self.linker_script, *headers):
+        for path in (*self.files, self.linker_script, *headers, *self.data):
             try:
                 text = path.read_bytes()
             except OSError as error:
@@ -141,6 +146,8 @@ class Toolchain:
         """Compile in the folder ``scratch``, which is on the file system of ``out``, and move the result there."""
         for name, text in sources.generated.items():
             (scratch / name).write_text(text, encoding="utf-8")
+        for path in sources.data:
+            (scratch / path.name).symlink_to(path.absolute())
         result = scratch / "program.elf"
         files = [path.absolute() for path in sources.files]
         include = [scratch, *(folder.absolute() for folder in sources.include)]
@@ -176,11 +183,34 @@ def cache_dir(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(home) / "acalsim"
 
 
+def find_tool(name: str, variable: str, environment: Mapping[str, str] = os.environ) -> tuple[str | None, str | None]:
+    """What the user set ``variable`` to, and where that, or else ``name``, is on the path; None where there is none."""
+    chosen = environment.get(variable) or None
+    return chosen, shutil.which(chosen or name, path=environment.get("PATH"))
+
+
 def firmware_sources() -> Sources:
     """The generic firmware, which runs any Program in its image form."""
-    files = sorted(path for path in FIRMWARE_FOLDER.glob("*.[cS]") if path.name not in HOST_ONLY)
-    header = "\n".join(c_header.generate()) + "\n"
-    return Sources(tuple(files), FIRMWARE_FOLDER / "link.ld", (FIRMWARE_FOLDER,), {"acal_abi.h": header})
+    return Sources(runtime_files(PROGRAM_ONLY), FIRMWARE_FOLDER / "link.ld", (FIRMWARE_FOLDER,), {ABI_HEADER: _abi()})
+
+
+def program_sources(files: Sequence[Path], linker_script: Path, data: Sequence[Path] = ()) -> Sources:
+    """A generated program: its own sources, which have a ``main``, with the firmware's kernels and driver."""
+    headers = {path.name: path.read_text(encoding="utf-8") for f in files for path in [f.with_suffix(".h")] if path.exists()}
+    runtime = runtime_files(IMAGE_ONLY)
+    return Sources(
+        (*files, *runtime), linker_script, (FIRMWARE_FOLDER,), {ABI_HEADER: _abi(), **headers}, tuple(data)
+    )
+
+
+def runtime_files(without: Iterable[str]) -> tuple[Path, ...]:
+    """The firmware's sources for the guest, some of them left out."""
+    left_out = HOST_ONLY.union(without)
+    return tuple(sorted(path for path in FIRMWARE_FOLDER.glob("*.[cS]") if path.name not in left_out))
+
+
+def _abi() -> str:
+    return "\n".join(c_header.generate()) + "\n"
 
 
 @contextmanager

@@ -161,6 +161,15 @@ void acal_panel_row(void *panels, const void *row, acal_class_t type, int64_t co
  */
 uint32_t acal_run(acal_image_t *image);
 
+/*
+ * The same, spelled out by generated C: acal_begin, then every command in order, acal_end. After a command that failed
+ * the others do nothing; acal_end returns the status.
+ */
+void acal_begin(acal_image_t *image);
+void acal_on_cpu(acal_image_t *image, uint32_t i);
+void acal_on_accelerator(acal_image_t *image, uint32_t first, uint32_t n);
+uint32_t acal_end(acal_image_t *image);
+
 /* What the walker needs from its machine (driver.c on the guest, host.c on the host). */
 void acal_machine_begin(const acal_image_t *image);
 uint64_t acal_instret(void);
@@ -180,6 +189,9 @@ uintptr_t acal_device(uint32_t i);
 
 /* Find the devices: by PCI if a device tree was passed at reset, else at their fixed addresses. */
 void acal_devices_begin(const void *device_tree);
+
+/* Print which command of an image failed, if one did; returns the exit code. */
+uint32_t acal_report(const acal_image_t *image);
 
 void acal_print(const char *text);
 void acal_print_hex(uint64_t value);

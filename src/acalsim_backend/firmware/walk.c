@@ -63,11 +63,23 @@ static uint32_t segment_length(acal_image_t *image, uint32_t first)
     return n;
 }
 
+/* Runs command i on this core or on the host, and records when. */
+static uint32_t run_here(acal_image_t *image, uint32_t i, const acal_command_t *command, acal_fault_t *fault)
+{
+    acal_record_t *record = (acal_record_t *)at(image, image->records) + i;
+    record->begin = acal_instret();
+    if (command->placement == ACAL_PLACEMENT_HOST)
+        ACAL_TRY(acal_hostcall(i, fault));
+    else
+        ACAL_TRY(acal_execute(command, fault));
+    record->end = acal_instret();
+    return ACAL_STATUS_OK;
+}
+
 /* Runs the command at *i, or the segment that starts there, and moves *i behind it; on failure *i is the culprit. */
 static uint32_t step(acal_image_t *image, uint32_t *i, acal_fault_t *fault)
 {
     const acal_command_t *command = command_at(image, *i);
-    acal_record_t *record = (acal_record_t *)at(image, image->records) + *i;
     fault->address = 0;
     if (!command)
         return ACAL_STATUS_BAD_ADDRESS;
@@ -77,14 +89,16 @@ static uint32_t step(acal_image_t *image, uint32_t *i, acal_fault_t *fault)
         *i = status == ACAL_STATUS_OK ? *i + n : failed;
         return status;
     }
-    record->begin = acal_instret();
-    if (command->placement == ACAL_PLACEMENT_HOST)
-        ACAL_TRY(acal_hostcall(*i, fault));
-    else
-        ACAL_TRY(acal_execute(command, fault));
-    record->end = acal_instret();
+    ACAL_TRY(run_here(image, *i, command, fault));
     ++*i;
     return ACAL_STATUS_OK;
+}
+
+static void finish(acal_image_t *image, uint32_t status, uint32_t command, uint64_t address)
+{
+    image->status = status;
+    image->failed_command = status == ACAL_STATUS_OK ? 0 : command;
+    image->failed_address = address;
 }
 
 static uint32_t walk(acal_image_t *image, uint32_t *i, acal_fault_t *fault)
@@ -107,9 +121,38 @@ uint32_t acal_run(acal_image_t *image)
         acal_machine_begin(image);
         status = walk(image, &i, &fault);
     }
-    image->status = status;
-    image->failed_command = status == ACAL_STATUS_OK ? 0 : i;
-    image->failed_address = fault.address;
+    finish(image, status, i, fault.address);
     image->runs++;
     return status;
+}
+
+void acal_begin(acal_image_t *image)
+{
+    finish(image, ACAL_STATUS_OK, 0, 0);
+    acal_machine_begin(image);
+    image->instret_begin = acal_instret();
+}
+
+void acal_on_cpu(acal_image_t *image, uint32_t i)
+{
+    acal_fault_t fault = {0};
+    if (image->status == ACAL_STATUS_OK)
+        finish(image, run_here(image, i, command_at(image, i), &fault), i, fault.address);
+}
+
+void acal_on_accelerator(acal_image_t *image, uint32_t first, uint32_t n)
+{
+    acal_fault_t fault = {0};
+    uint32_t failed = first;
+    if (image->status == ACAL_STATUS_OK) {
+        uint32_t status = acal_submit(image, first, n, &failed, &fault);
+        finish(image, status, failed, fault.address);
+    }
+}
+
+uint32_t acal_end(acal_image_t *image)
+{
+    image->instret_end = acal_instret();
+    image->runs++;
+    return image->status;
 }
