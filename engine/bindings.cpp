@@ -106,6 +106,16 @@ NB_MODULE(_engine, m) {
              "Run everything up to and including this cycle.")
         .def("run", &Engine::run, nb::call_guard<nb::gil_scoped_release>(),
              "Run until idle; the cycle of the last completion.")
+        .def(
+            "mappings",
+            [](const Engine& e, const nb::bytes& command) { return e.mappings(command.data(), command.size()); },
+            nb::arg("command"), "Mappings considered for a GEMM or CONV2D on one core, as text.")
+        .def(
+            "pin_mapping",
+            [](Engine& e, const nb::bytes& command, std::size_t index) {
+                e.pin_mapping(command.data(), command.size(), index);
+            },
+            nb::arg("command"), nb::arg("index"), "Use that mapping for this shape in place of the mapper's choice.")
         .def("completions", &Engine::completions, "Commands completed since the last call, in order of completion.")
         .def("stats", [](const Engine& e) {
             const Stats& s = e.stats();

@@ -10,6 +10,7 @@
 #include "acalsim/plan.h"
 #include "core.h"
 #include "plan/mapper.h"
+#include "plan/plans.h"
 
 namespace acalsim {
 
@@ -74,6 +75,20 @@ class Engine::Impl final : public CoreHost {
     Cycle run() {
         advance(kNever);
         return epoch_ + time_;
+    }
+
+    std::vector<std::string> mappings(const void* bytes, std::size_t size) const {
+        const auto contraction = make_contraction(config_, Command(bytes, size));
+        std::vector<std::string> texts;
+        if (!contraction) return texts;
+        for (const Mapping& m : mapper_.candidates(*contraction, whole(*contraction))) texts.push_back(describe(m));
+        return texts;
+    }
+
+    void pin_mapping(const void* bytes, std::size_t size, std::size_t index) {
+        const auto contraction = make_contraction(config_, Command(bytes, size));
+        if (!contraction) throw std::invalid_argument("pin_mapping: neither GEMM nor CONV2D");
+        mapper_.pin(*contraction, whole(*contraction), mapper_.candidates(*contraction, whole(*contraction)).at(index));
     }
 
     std::vector<Completion> completions() { return std::exchange(completed_, {}); }
@@ -212,6 +227,12 @@ Engine::Engine(const Config& config, std::unique_ptr<MemoryPort> memory)
 Engine::~Engine() = default;
 void Engine::submit(Cycle now, const void* command, std::size_t size) { impl_->submit(now, command, size); }
 Cycle Engine::run() { return impl_->run(); }
+std::vector<std::string> Engine::mappings(const void* command, std::size_t size) const {
+    return impl_->mappings(command, size);
+}
+void Engine::pin_mapping(const void* command, std::size_t size, std::size_t index) {
+    impl_->pin_mapping(command, size, index);
+}
 Cycle Engine::next_event() const { return impl_->next_event(); }
 void Engine::advance(Cycle now) { impl_->advance(now); }
 std::vector<Completion> Engine::completions() { return impl_->completions(); }

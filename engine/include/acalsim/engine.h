@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "acalsim/config.h"
@@ -70,6 +71,12 @@ class Engine {
 
     /// Runs until idle; the cycle of the last completion.
     Cycle run();
+
+    /// Mappings that are considered for a GEMM or CONV2D on one core, as text; empty for other commands.
+    std::vector<std::string> mappings(const void* command, std::size_t size) const;
+
+    /// Uses that mapping for all commands of this shape from now on, in place of the mapper's choice.
+    void pin_mapping(const void* command, std::size_t size, std::size_t index);
 
     /// Commands that completed since the last call, in order of completion.
     std::vector<Completion> completions();

@@ -87,14 +87,16 @@ std::size_t DramChannel::choose(std::uint64_t now) {
     }
     const bool write = direction_write_ != (other && (!same || in_direction_ >= kDirectionBatch));
     std::size_t best = kNobody;
-    bool best_hit = false;
+    std::uint64_t best_cas = kNever;
     for (std::size_t i = 0; i < sources_.size(); ++i) {
         const Source& s = sources_[i];
         if (!visible(s) || s.write != write) continue;
-        const bool is_hit = hit(s);
-        if (best == kNobody || is_hit > best_hit || (is_hit == best_hit && s.age < sources_[best].age)) {
+        // First ready: a row hit, or a row that was prepared while others had the bus.
+        const Place p = place(s.burst());
+        const std::uint64_t cas = earliest(s, p, group_of(p, 0)).cas;
+        if (best == kNobody || cas < best_cas || (cas == best_cas && s.age < sources_[best].age)) {
             best = i;
-            best_hit = is_hit;
+            best_cas = cas;
         }
     }
     return best;

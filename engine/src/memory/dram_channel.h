@@ -24,7 +24,7 @@ struct DramStats {
     std::uint64_t last_data = 0;  // clock after the last data of any burst
 };
 
-/// Serves the streams of its sources, one per DMA channel, each in order. Between streams: row hits first, then the
+/// Serves the streams of its sources, one per DMA channel, each in order. Between streams: the first ready, then the
 /// oldest (FR-FCFS); an opened row is finished before another stream is looked at; a direction is kept for a batch of
 /// bursts. Rows are prepared ahead, from the moment that a burst is visible (within its source's window). Every command
 /// is issued at the first clock that all constraints allow. The command bus is never the limit and is not modelled.

@@ -133,7 +133,7 @@ class ContractionStream final : public StepStream {
 
 std::vector<Share> split(const Config& config, const Contraction& c) {
     const std::uint64_t cores = config.cores;
-    const Share all{{0, c.batches}, {0, c.rows}, {0, c.cols}};
+    const Share all = whole(c);
     if (cores == 1) return {all};
     const auto part = [cores](std::uint64_t size, std::uint64_t granule, std::uint64_t core) {
         const std::uint64_t share = round_up(ceil_div(size, cores), granule);
@@ -194,6 +194,13 @@ Footprint footprint(const Contraction& c, const Share& share, const Mapping& m) 
     const MatrixShape shape = c.matrix(tile_rows, tile_cols, tile_depth);
     need.accumulator = shape.m * shape.n * c.accumulator_element;
     return need;
+}
+
+std::string describe(const Mapping& m) {
+    constexpr const char* kKeep[] = {"none", "panel", "all"};
+    return "rows " + std::to_string(m.tile_rows) + " cols " + std::to_string(m.tile_cols) + " depth " +
+           std::to_string(m.tile_depth) + (m.rows_outer ? ", rows outer, a " : ", columns outer, a ") +
+           kKeep[static_cast<int>(m.keep_a)] + ", b " + kKeep[static_cast<int>(m.keep_b)];
 }
 
 std::unique_ptr<StepStream> make_contraction_stream(const Config& config,

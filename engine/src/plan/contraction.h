@@ -1,6 +1,7 @@
 // Matrix products and convolutions as one loop nest over tiles of rows, columns and depth.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "acalsim/array.h"
@@ -60,6 +61,12 @@ struct Mapping {
 struct Share {
     Range batches, rows, cols;
 };
+
+/// All of it, for one core.
+inline Share whole(const Contraction& c) { return {{0, c.batches}, {0, c.rows}, {0, c.cols}}; }
+
+/// "rows 64 cols 256 depth 128, columns outer, a panel, b none".
+std::string describe(const Mapping& mapping);
 
 /// Scratchpad and accumulator bytes that a mapping holds at once.
 struct Footprint {

@@ -147,8 +147,8 @@ class Conv2dContraction final : public Contraction {
 
 }  // namespace
 
-Plan plan_conv2d(const Config& config, Mapper& mapper, const acal_conv2d_t& command) {
-    return make_contraction_plan(config, mapper, std::make_shared<Conv2dContraction>(config, command));
+std::shared_ptr<const Contraction> conv2d_contraction(const Config& config, const acal_conv2d_t& command) {
+    return std::make_shared<Conv2dContraction>(config, command);
 }
 
 }  // namespace acalsim

@@ -104,8 +104,8 @@ class GemmContraction final : public Contraction {
 
 }  // namespace
 
-Plan plan_gemm(const Config& config, Mapper& mapper, const acal_gemm_t& command) {
-    return make_contraction_plan(config, mapper, std::make_shared<GemmContraction>(command));
+std::shared_ptr<const Contraction> gemm_contraction(const acal_gemm_t& command) {
+    return std::make_shared<GemmContraction>(command);
 }
 
 }  // namespace acalsim

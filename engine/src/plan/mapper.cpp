@@ -154,10 +154,17 @@ double Mapper::estimate(const Contraction& c, const Share& share, const Mapping&
     return total;
 }
 
-const Mapping& Mapper::map(const Contraction& c, const Share& share) {
+std::vector<std::uint64_t> Mapper::key(const Contraction& c, const Share& share) {
     std::vector<std::uint64_t> key = c.key();
     key.insert(key.end(), {share.batches.size(), share.rows.size(), share.cols.size()});
-    const auto known = found_.find(key);
+    return key;
+}
+
+void Mapper::pin(const Contraction& c, const Share& share, const Mapping& mapping) { found_[key(c, share)] = mapping; }
+
+const Mapping& Mapper::map(const Contraction& c, const Share& share) {
+    std::vector<std::uint64_t> shape = key(c, share);
+    const auto known = found_.find(shape);
     if (known != found_.end()) return known->second;
     Mapping best;
     double best_time = std::numeric_limits<double>::infinity();
@@ -179,7 +186,7 @@ const Mapping& Mapper::map(const Contraction& c, const Share& share) {
         }
         best = smallest;
     }
-    return found_.emplace(std::move(key), best).first->second;
+    return found_.emplace(std::move(shape), best).first->second;
 }
 
 }  // namespace acalsim

@@ -19,10 +19,15 @@ class Mapper {
     /// Every mapping that the search considers.
     std::vector<Mapping> candidates(const Contraction& contraction, const Share& share) const;
 
+    /// Uses a mapping for this shape from now on.
+    void pin(const Contraction& contraction, const Share& share, const Mapping& mapping);
+
     /// Estimated cycles of a share under a mapping; kNever if it does not fit.
     double estimate(const Contraction& contraction, const Share& share, const Mapping& mapping) const;
 
   private:
+    static std::vector<std::uint64_t> key(const Contraction& contraction, const Share& share);
+
     const Config& config_;
     std::map<std::vector<std::uint64_t>, Mapping> found_;
 };

@@ -6,10 +6,18 @@
 
 namespace acalsim {
 
+std::shared_ptr<const Contraction> make_contraction(const Config& config, const Command& command) {
+    switch (command.header().opcode) {
+        case ACAL_OPCODE_GEMM: return gemm_contraction(command.as<acal_gemm_t>());
+        case ACAL_OPCODE_CONV2D: return conv2d_contraction(config, command.as<acal_conv2d_t>());
+        default: return nullptr;
+    }
+}
+
 Plan make_plan(const Config& config, Mapper& mapper, const Command& command) {
     switch (command.header().opcode) {
-        case ACAL_OPCODE_GEMM: return plan_gemm(config, mapper, command.as<acal_gemm_t>());
-        case ACAL_OPCODE_CONV2D: return plan_conv2d(config, mapper, command.as<acal_conv2d_t>());
+        case ACAL_OPCODE_GEMM:
+        case ACAL_OPCODE_CONV2D: return make_contraction_plan(config, mapper, make_contraction(config, command));
         case ACAL_OPCODE_VECTOR: return plan_vector(config, command.as<acal_vector_t>());
         case ACAL_OPCODE_REDUCE: return plan_reduce(config, command.as<acal_reduce_t>());
         case ACAL_OPCODE_SOFTMAX: return plan_softmax(config, command.as<acal_softmax_t>());
