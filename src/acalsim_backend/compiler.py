@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import operator
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -342,9 +343,9 @@ def _module_path(node: fx.Node) -> str:
 
 
 def _source_line(node: fx.Node) -> str:
-    """``file:line`` of the user's code, from the innermost frame outside torch."""
-    import re
-
+    """``file:line`` of the user's code, from the innermost frame outside torch; a check has that of what it checks."""
+    if not node.meta.get("stack_trace") and node.all_input_nodes:
+        return _source_line(node.all_input_nodes[0])
     frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
     user = [f for f in frames if "/torch/" not in f[0]] or frames
     return f"{user[-1][0]}:{user[-1][1]}" if user else ""
