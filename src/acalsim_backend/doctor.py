@@ -60,7 +60,7 @@ def render(checks: list[Check]) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -69,7 +69,7 @@ def render(checks: list[Check]) -> RenderableType:
         table.add_row(f"[{style}]{mark}[/]", check.name, check.found)
         if check.fix and not check.good:
             table.add_row("", "", f"to get it: {check.fix}")
-    licences = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
+    licences = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     for package, licence in LICENCES:
         licences.add_row(package, licence)
     return Group(table, "", "Licences (docs/licences.md):", licences)

@@ -114,10 +114,11 @@ def test_does_hardware_without_the_op_send_it_to_the_cpu_and_cost_cycles(acalsim
 
 
 def test_does_set_change_the_hardware_of_the_run(acalsim):
-    small, large = (
-        json.loads(acalsim("run", "mlp", "--json", "-", "--set", f"array.rows={rows}").stdout) for rows in (4, 16)
+    quick, slow = (
+        json.loads(acalsim("run", "mlp", "--json", "-", "--set", f"accelerator.launch_cycles={cycles}").stdout)
+        for cycles in (0, 5000)
     )
-    assert small["cycles"]["total"] > large["cycles"]["total"]
+    assert slow["cycles"]["total"] - quick["cycles"]["total"] >= 5000
 
 
 def test_does_native_run_without_unicorn_and_without_cycles(acalsim):
@@ -130,7 +131,7 @@ def test_does_native_run_without_unicorn_and_without_cycles(acalsim):
     assert report["cycles"] == {"total": None, "cpu": None, "accelerator_busy": None}
 
 
-@pytest.mark.parametrize(("mode", "words"), [("compile", "=== ACALSim IR:"), ("trace", "graph"), ("eager", "")])
+@pytest.mark.parametrize(("mode", "words"), [("compile", "=== ACALSim IR:"), ("trace", "placeholder"), ("eager", "")])
 def test_do_earlier_stages_print_what_they_made(acalsim, mode, words):
     run = acalsim("run", "matmul", "--mode", mode)
     assert run.returncode == 0, run.stderr
