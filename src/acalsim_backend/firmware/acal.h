@@ -133,12 +133,16 @@ typedef struct {
 /* Writes W-wide panels [panel][k][W] of b's columns [column, column + columns) and rows [k, k + depth). */
 typedef void acal_pack_t(const void *context, void *panels, int64_t column, int64_t columns, int64_t k, int64_t depth);
 
+/* Writes the class values of a's row at columns [k, k + depth). */
+typedef void acal_load_a_t(const void *context, void *values, int64_t row, int64_t k, int64_t depth);
+
 /* out = activation(round(alpha * a @ b + beta * bias)), m x n, depth k. */
 typedef struct {
     int64_t m, n, k;
     acal_class_t type;
-    acal_matrix_t a;
+    acal_matrix_t a;      /* used where load_a is 0 */
     acal_matrix_t b;      /* used where pack_b is 0 */
+    acal_load_a_t *load_a;
     acal_pack_t *pack_b;
     const void *context;
     acal_matrix_t out;

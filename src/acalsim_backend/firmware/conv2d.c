@@ -8,6 +8,7 @@ typedef struct {
     const acal_conv2d_t *command;
     acal_class_t type;
     const char *image;   /* the group's first channel */
+    const char *weights; /* the group's first filter */
     int64_t first_pixel; /* pixel p * Q + q that column 0 of the product stands for */
 } windows_t;
 
@@ -47,6 +48,20 @@ static void gather_row(const windows_t *windows, char *to, int64_t c, int64_t r,
     acal_load_row(to + (begin - q0) * size, windows->image + offset * acal_itemsize(x->dtype), x->dtype,
                   step * x->strides[3], end - begin);
     memset(to + (end - q0) * size, 0, (size_t)((q0 + n - end) * size));
+}
+
+/* Filter `row` where its axes do not merge into one stride. */
+static void load_filter(const void *context, void *values, int64_t row, int64_t k, int64_t depth)
+{
+    const windows_t *windows = context;
+    const acal_operand_t *weight = &windows->command->weight;
+    int64_t taps = weight->dims[3], area = weight->dims[2] * taps;
+    for (int64_t i = 0; i < depth; i++) {
+        int64_t c = (k + i) / area, r = (k + i) % area / taps, s = (k + i) % taps;
+        int64_t offset = row * weight->strides[0] + c * weight->strides[1] + r * weight->strides[2] + s * weight->strides[3];
+        acal_load_row((char *)values + i * acal_class_size(windows->type),
+                      windows->weights + offset * acal_itemsize(weight->dtype), weight->dtype, 1, 1);
+    }
 }
 
 static void pack_windows(const void *context, void *panels, int64_t column, int64_t columns, int64_t k, int64_t depth)
@@ -136,20 +151,37 @@ static int is_pointwise(const acal_conv2d_t *command)
     return same && is_flat(x) && is_flat(out);
 }
 
-/* The weights of a group as a matrix [K / groups, C / groups * R * S]; they are contiguous but for the first axis. */
-static int weights_are_flat(const acal_operand_t *weight)
+/*
+ * The weights of a group are a matrix [K / groups, C / groups * R * S] if its columns are evenly spaced: finds their
+ * distance in elements, or returns 0. Axes of size 1 may have any stride.
+ */
+static int weights_are_flat(const acal_operand_t *weight, int64_t *step)
 {
-    int64_t step = weight->strides[3];
-    int flat = weight->dims[2] == 1 || weight->strides[2] == weight->dims[3] * step;
-    return flat && (weight->dims[1] == 1 || weight->strides[1] == weight->dims[2] * weight->dims[3] * step);
+    int64_t columns = 1;
+    *step = 1;
+    for (int axis = 3; axis > 0; axis--) {
+        if (weight->dims[axis] == 1)
+            continue;
+        if (columns == 1)
+            *step = weight->strides[axis];
+        else if (weight->strides[axis] != columns * *step)
+            return 0;
+        columns *= weight->dims[axis];
+    }
+    return 1;
 }
 
 static void convolve_group(const acal_conv2d_t *command, acal_product_t *product, int64_t n, int64_t group)
 {
     const acal_operand_t *x = &command->x, *weight = &command->weight, *out = &command->out, *bias = &command->bias;
     int64_t channels = weight->dims[1], first = group * product->m;
-    windows_t windows = {command, product->type, element(x, n, group * channels), 0};
-    product->a = (acal_matrix_t){element(weight, first, 0), weight->strides[0], weight->strides[3], weight->dtype};
+    windows_t windows = {
+        .command = command,
+        .type = product->type,
+        .image = element(x, n, group * channels),
+        .weights = element(weight, first, 0),
+    };
+    product->a.data = windows.weights;
     product->context = &windows;
     if (acal_present(bias))
         product->bias = (acal_matrix_t){(char *)acal_ptr(bias->addr) + first * bias->strides[0] * acal_itemsize(bias->dtype),
@@ -176,10 +208,10 @@ uint32_t acal_conv2d(const acal_conv2d_t *command, acal_fault_t *fault)
     ACAL_TRY(check(command, fault));
     product.type = acal_class(command->out.dtype);
     ACAL_TRY(acal_activation(command->activation, product.type, &product.activate));
-    if (!weights_are_flat(&command->weight)) {
-        fault->address = command->weight.addr;
-        return ACAL_STATUS_UNSUPPORTED;
-    }
+    product.a.dtype = command->weight.dtype;
+    product.a.row_stride = command->weight.strides[0];
+    if (!weights_are_flat(&command->weight, &product.a.column_stride))
+        product.load_a = load_filter;
     if (acal_numel(&command->out) == 0)
         return ACAL_STATUS_OK;
     product.m = command->weight.dims[0] / command->groups;

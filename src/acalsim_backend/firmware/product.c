@@ -259,6 +259,20 @@ static acal_matrix_t from(const acal_matrix_t *matrix, int64_t row, int64_t colu
     return part;
 }
 
+static void pack_block_a(const acal_product_t *product, int64_t row, int64_t m, int64_t k, int64_t depth)
+{
+    if (!product->load_a) {
+        acal_matrix_t part = from(&product->a, row, k);
+        part = transposed(&part);
+        pack(packed_a, &part, product->type, m, depth, MR);
+        return;
+    }
+    for (int64_t i = 0; i < m; i++) {
+        product->load_a(product->context, row_buffer, row + i, k, depth);
+        panel_column(packed_a, row_buffer, product->type, i, depth, MR);
+    }
+}
+
 static void pack_block_b(const acal_product_t *product, int64_t column, int64_t columns, int64_t k, int64_t depth)
 {
     if (product->pack_b) {
@@ -336,9 +350,7 @@ static void block_product(const acal_product_t *product, int64_t row, int64_t m,
     memset(block_sums, 0, (size_t)(m * pitch_of(n) * acal_class_size(product->type)));
     for (int64_t k = 0; k < product->k; k += KC) {
         int64_t depth = smaller(product->k - k, KC);
-        acal_matrix_t part = from(&product->a, row, k);
-        part = transposed(&part);
-        pack(packed_a, &part, product->type, m, depth, MR);
+        pack_block_a(product, row, m, k, depth);
         pack_block_b(product, column, n, k, depth);
         if (product->type == ACAL_CLASS_F32)
             f32_block(block_sums, packed_a, packed_b, m, n, depth);

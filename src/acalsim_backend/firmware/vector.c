@@ -316,6 +316,15 @@ static void fill_constant(void *values, uint8_t dtype, uint64_t imm)
     acal_round_row(values, dtype, ACAL_BLOCK);
 }
 
+/* Whether a register is stored as it is; another output may have overwritten the input's memory by then. */
+static int is_stored(const program_t *program, uint8_t reg)
+{
+    int stored = 0;
+    for (int32_t i = 0; i < program->n_steps; i++)
+        stored |= program->steps[i].kind == STEP_STORE && program->steps[i].a == reg;
+    return stored;
+}
+
 /*
  * Decides, now that the strides are known, which steps are done per block, which per row, and does those of the whole
  * command. A register that several instructions write is set up per block.
@@ -330,7 +339,8 @@ static void schedule(program_t *program)
         step.stride = program->nest.row_stride[step.operand];
         step.pitch = step.stride * acal_itemsize(step.dtype);
         if (step.kind == STEP_LOAD)
-            step.in_place = acal_is_natural(step.dtype) && step.stride == 1;
+            step.in_place = acal_is_natural(step.dtype) && step.stride == 1 &&
+                            !(program->n_outputs > 1 && is_stored(program, step.to));
         if (step.kind == STEP_CONSTANT && only_writer)
             fill_constant(program->storage[step.to], step.dtype, step.imm);
         else if (step.kind == STEP_LOAD && step.stride == 0 && only_writer)
