@@ -147,6 +147,7 @@ class Micro:
         self.code: list[VectorInstruction] = []
         self.inputs: list[View] = []
         self.outputs: list[View] = []
+        self._stores: list[VectorInstruction] = []
         self._next = 0
         self._types: dict[int, DType] = {}
 
@@ -172,11 +173,11 @@ class Micro:
         return self._emit(op, self._types[args[-1]], *args)
 
     def store(self, a: int, view: View) -> None:
-        self.code.append(VectorInstruction(VectorOp.STORE, view.dtype, len(self.outputs), a))
+        self._stores.append(VectorInstruction(VectorOp.STORE, view.dtype, len(self.outputs), a))
         self.outputs.append(view)
 
     def command(self) -> Vector:
-        return Vector.of(self.inputs, self.outputs, self.code)
+        return Vector.of(self.inputs, self.outputs, self.code + self._stores)
 
 
 def elementwise(case: Case, op: VectorOp, *tensors: torch.Tensor, expected: torch.Tensor) -> None:

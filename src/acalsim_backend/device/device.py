@@ -201,7 +201,7 @@ class Device:
     def _write_control(self, value: int) -> None:
         if value & ControlBit.RESET:
             self._clear()
-        self._control = value & ~ControlBit.RESET
+        self._control = value & ~int(ControlBit.RESET)
 
     def _write_size(self, value: int) -> None:
         self._size = value
@@ -349,15 +349,19 @@ class ComputeDevice(Device):
             self._fail(error.status, str(error), address=error.address)
             return
         commands: list[_Prepared] = []
+        refused: tuple[int, CommandError] | None = None
         for entry in entries:
             try:
                 commands.append(self._prepare(entry, commands))
             except CommandError as error:
-                self._fail(error.status, str(error), entry.id, error.address, error)
+                refused = entry.id, error
                 break
         self._tail = self._tail + len(commands) & _MASK32
         if commands:
             self._run(commands)
+        if refused is not None:
+            number, reason = refused
+            self._fail(reason.status, str(reason), number, reason.address, reason)
 
     def _entries(self, tail: int) -> Iterable[QueueEntry]:
         """The ring's entries from the last TAIL to the new one."""

@@ -304,10 +304,12 @@ def _conv2d(command: Conv2d, operands: _Operands) -> Task:
     padding: tuple[int, int] = command.padding
     kernel, size, result = weight.shape[2:], x.shape[2:], out.shape[2:]
     reach = [(result[i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 for i in (0, 1)]
-    edges: list[int] = []  # explicit padding where bottom and right differ from top and left; negative ones cut
+    edges: list[int] = []  # explicit padding where bottom and right differ from top and left
     if any((size[i] + 2 * padding[i] - reach[i]) not in range(stride[i]) for i in (0, 1)):
-        top, left = padding
-        edges = [left, reach[1] - left - size[1], top, reach[0] - top - size[0]]
+        used = [max(min(reach[i] - padding[i], size[i]), 0) for i in (0, 1)]
+        x = x[:, :, : used[0], : used[1]]
+        top, left = (min(padding[i], reach[i]) for i in (0, 1))
+        edges = [left, reach[1] - left - used[1], top, reach[0] - top - used[0]]
         padding = (0, 0)
     same = len({t.dtype for t in (x, weight, out, bias) if t is not None}) == 1
     wide = out.dtype if same and out.is_floating_point() else _wide(command.x, command.weight)
@@ -386,8 +388,10 @@ def _step(
     """One micro-instruction over the whole iteration space; None where there is nothing to do."""
     dst = i.dst
     if i.op is VectorOp.LOAD or i.op is VectorOp.CONST:
-        value = inputs[i.a] if i.op is VectorOp.LOAD else _constant(i)
-        return lambda: registers.__setitem__(dst, value)
+        value = inputs[i.a] if i.op is VectorOp.LOAD else _scalar(i.imm, i.dtype)
+        if storage is None:
+            return lambda: registers.__setitem__(dst, value)
+        return lambda: registers.__setitem__(dst, value.clone())
     if i.op is VectorOp.STORE:
         a, out = i.a, outputs[dst]
         return None if storage is None else lambda: out.copy_(registers[a])
@@ -414,10 +418,6 @@ def _cast_step(
         out = outputs[storage.output]
         return lambda: registers.__setitem__(dst, out.copy_(registers[a]))
     return lambda: registers.__setitem__(dst, registers[a].to(dtype, copy=True))
-
-
-def _constant(i: VectorInstruction) -> Tensor:
-    return _scalar(i.imm, i.dtype)
 
 
 def _scalar(bits: int, dtype: DType) -> Tensor:
@@ -496,7 +496,7 @@ def _norm(command: Norm, operands: _Operands) -> Task:
 def _pool2d(command: Pool2d, operands: _Operands) -> Task:
     x, out = operands.read(command.x), operands.write(command.out)
     if command.mode is PoolMode.ADAPTIVE_AVG:
-        return _unless_converted(x, out, lambda target: _adaptive_avg_pool2d(x, out.shape[2:], out=target))
+        return _into(x, out, lambda target: _adaptive_avg_pool2d(x, out.shape[2:], out=target))
     ceil = _rounding(command)
     if command.mode is PoolMode.MAX:
         indices = operands.write(command.indices) if command.indices else None
@@ -505,12 +505,12 @@ def _pool2d(command: Pool2d, operands: _Operands) -> Task:
         return lambda: out.copy_(_mean_of_windows(command, x))
     k, s, p, divisor = command.kernel, command.stride, command.padding, command.divisor or None
     include = bool(command.count_include_pad)
-    return _unless_converted(x, out, lambda target: _avg_pool2d(x, k, s, p, ceil, include, divisor, out=target))
+    return _into(x, out, lambda target: _avg_pool2d(x, k, s, p, ceil, include, divisor, out=target))
 
 
-def _unless_converted(x: Tensor, out: Tensor, function: Callable[[Tensor | None], Tensor]) -> Task:
-    """Write straight into ``out`` if it has x's dtype."""
-    if x.dtype == out.dtype:
+def _into(x: Tensor, out: Tensor, function: Callable[[Tensor | None], Tensor]) -> Task:
+    """Write straight into ``out`` where PyTorch's pooling can: it ignores the strides of its ``out``."""
+    if x.dtype == out.dtype and x.is_contiguous() and out.is_contiguous():
         return lambda: function(out)
     return lambda: out.copy_(function(None))
 
@@ -535,9 +535,17 @@ def _max_pool(command: Pool2d, x: Tensor, out: Tensor, indices: Tensor | None, c
     if ceil is None:
         return lambda: _max_of_windows(command, x, out, indices)
 
+    direct = out.is_contiguous() and x.is_contiguous() and (indices is None or indices.is_contiguous())
+
     def run() -> None:
-        where = torch.empty(out.shape, dtype=torch.int64) if indices is None else indices
-        _max_pool2d(x, k, s, p, d, ceil, out=(out, where))
+        if direct:
+            where = torch.empty(out.shape, dtype=torch.int64) if indices is None else indices
+            _max_pool2d(x, k, s, p, d, ceil, out=(out, where))
+            return
+        value, position = _max_pool2d(x, k, s, p, d, ceil)
+        out.copy_(value)
+        if indices is not None:
+            indices.copy_(position)
 
     return run
 

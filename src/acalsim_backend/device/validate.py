@@ -6,6 +6,7 @@ inside RAM, aligned, of agreeing shapes and of data types that the command takes
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -270,6 +271,8 @@ def _check_conv2d(command: Conv2d, memory: Memory) -> None:
         and (bias is None or bias.dims == (k,)),
         f"{x.dims} * {weight.dims} in {groups} groups -> {out.dims}",
     )
+    if not _evenly_spaced(weight.dims[1:], weight.strides[1:]):
+        raise CommandError(Status.UNSUPPORTED, f"weights of a filter by strides {weight.strides}", weight.offset)
     padded = n * c * x.dtype.itemsize
     for i in range(2):
         stride, dilation, padding = command.stride[i], command.dilation[i], command.padding[i]
@@ -283,10 +286,18 @@ def _check_conv2d(command: Conv2d, memory: Memory) -> None:
     _check_products(command, x, weight, bias, out)
 
 
+def _evenly_spaced(dims: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether the elements in row-major order have equal distances."""
+    axes = [(d, s) for d, s in zip(dims, strides, strict=True) if d != 1]
+    return all(outer == inner * d for (_, outer), (d, inner) in itertools.pairwise(axes))
+
+
 def _check_vector(command: Vector, _: Memory) -> None:
     dims = {v.dims for v in command.inputs + command.outputs}
     _shape(len(dims) <= 1, f"operands of different dims: {sorted(dims)}")
     types: dict[int, DType] = {}
+    stores = [i.op is VectorOp.STORE for i in command.instructions]
+    _shape(stores == sorted(stores), "a STORE comes before another instruction")
     for number, i in enumerate(command.instructions):
         where = f"instruction {number} ({i.op.name})"
         read = arguments(i)
@@ -377,6 +388,7 @@ def _check_pool2d(command: Pool2d, _: Memory) -> None:
     is_max = command.mode is PoolMode.MAX
     _check_indices(command.indices, out, is_max)
     if command.mode is not PoolMode.ADAPTIVE_AVG:
+        _shape(is_max or command.dilation == (1, 1), f"{command.mode.name} with dilation {command.dilation}")
         for i in range(2):
             _check_window(command, i)
     _dtype(

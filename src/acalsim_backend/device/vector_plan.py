@@ -53,7 +53,10 @@ def distinct_dims(view: View) -> tuple[int, ...]:
 
 
 def plan_storage(command: Vector) -> list[Storage | None]:
-    """Storage of each instruction's result. None: LOAD and CONST, and a STORE of what already lies in the output."""
+    """Storage of each instruction's result.
+
+    None for a CONST, for a LOAD that may stay a view of the input, and for a STORE of what already lies in the output.
+    """
     plan: list[Storage | None] = []
     values, reads = _values(command)
     stored = _stored_values(command, reads)
@@ -64,8 +67,10 @@ def plan_storage(command: Vector) -> list[Storage | None]:
             source = values[reads[at][0]]
             in_place = source is not None and source.storage == Into(instruction.dst)
             plan.append(None if in_place else Into(instruction.dst))
-        elif value is None or instruction.op in (VectorOp.LOAD, VectorOp.CONST):
+        elif value is None or instruction.op is VectorOp.CONST:
             plan.append(None)
+        elif value.loaded is not None:
+            plan.append(Fresh() if _is_overwritten(command, value.loaded, value.last_use) else None)
         else:
             value.storage = _choose(command, at, values, reads, stored, held_until)
             plan.append(value.storage)
@@ -153,6 +158,13 @@ def _choose(
         ):
             return Over(register)
     return Fresh()
+
+
+def _is_overwritten(command: Vector, loaded: View, last_use: int) -> bool:
+    """Whether a STORE before instruction ``last_use`` writes where the input lies: LOADs come before all STOREs."""
+    return any(
+        i.op is VectorOp.STORE and _overlap(command.outputs[i.dst], loaded) for i in command.instructions[:last_use]
+    )
 
 
 def _store_of(command: Vector, reads: Sequence[tuple[int, ...]], source: int) -> int:
