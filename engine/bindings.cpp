@@ -58,6 +58,9 @@ Config make_config(const nb::dict& d) {
     c.memory.fast_path = number(d, "memory.fast_path") != 0;
     c.memory.latency = number(d, "memory.latency_cycles");
     c.memory.bytes_per_cycle = {number(d, "memory.bytes_per_cycle.num"), number(d, "memory.bytes_per_cycle.den")};
+    c.interconnect.bytes_per_cycle = {number(d, "interconnect.bytes_per_cycle.num"),
+                                      number(d, "interconnect.bytes_per_cycle.den")};
+    c.interconnect.latency = number(d, "interconnect.latency_cycles");
     return c;
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "acalsim/command.h"
+#include "acalsim/interconnect.h"
 #include "acalsim/plan.h"
 #include "core.h"
 #include "plan/mapper.h"
@@ -19,7 +20,7 @@ const char* const kCauseNames[kCauses] = {"array", "vector", "launch", "dram", "
 class Engine::Impl final : public CoreHost {
   public:
     Impl(const Config& config, std::unique_ptr<MemoryPort> memory)
-        : config_(config), memory_(memory ? std::move(memory) : make_memory(config)), mapper_(config_) {
+        : config_(config), memory_(memory ? std::move(memory) : make_memory(config)), link_(config_), mapper_(config_) {
         for (std::size_t i = 0; i < config_.cores; ++i) cores_.push_back(std::make_unique<Core>(config_, i, *this));
     }
 
@@ -67,7 +68,7 @@ class Engine::Impl final : public CoreHost {
             if (reached == kNever) throw std::logic_error("engine: commands in flight, but no event is due");
             time_ = std::max(time_, reached);
             if (ended_.empty() && own > time_) break;  // limit reached
-            for (std::uint32_t id : ended_) end_transfer(id);
+            for (std::uint32_t id : ended_) leave_memory(id);
             while (!events_.empty() && events_.top().at <= time_) handle_event();
         }
     }
@@ -102,7 +103,7 @@ class Engine::Impl final : public CoreHost {
                   const Box& box) override {
         const auto source = static_cast<std::uint32_t>(core * config_.dma.channels + channel);
         flying_.resize(std::max<std::size_t>(flying_.size(), source + 1));
-        flying_[source] = {core, channel, part, step, write};
+        flying_[source] = {core, channel, part, step, write, link_.cross(core, time_, box.bytes())};
         memory_->issue(time_, {source, source, write, box});
     }
 
@@ -132,8 +133,10 @@ class Engine::Impl final : public CoreHost {
         std::uint32_t channel, part;
         std::uint64_t step;
         bool write;
+        Cycle link_free;
     };
     static constexpr std::size_t kLaunchBegin = ~std::size_t{0};
+    static constexpr std::size_t kTransferEnd = ~std::size_t{0} - 2;
     static constexpr std::size_t kLaunchEnd = ~std::size_t{0} - 1;
 
     void start_epoch(Cycle now) {
@@ -145,6 +148,7 @@ class Engine::Impl final : public CoreHost {
         nodes_.clear();
         by_id_.clear();
         memory_->reset();
+        link_.reset();
         for (auto& core : cores_) core->reset();
     }
 
@@ -164,6 +168,8 @@ class Engine::Impl final : public CoreHost {
             CommandState& command = nodes_[event.step]->command;
             command.record.start = command.record.end = time_;
             command.begin(time_, CommandState::Activity::kLaunch);
+        } else if (event.core == kTransferEnd) {
+            end_transfer(static_cast<std::uint32_t>(event.step));
         } else if (event.core == kLaunchEnd) {
             launched(event.step);
         } else {
@@ -181,6 +187,16 @@ class Engine::Impl final : public CoreHost {
         }
         for (std::size_t core = 0; core < node.plan.parts.size(); ++core) {
             if (node.plan.parts[core]) cores_[core]->add(node.command, std::move(node.plan.parts[core]));
+        }
+    }
+
+    /// Memory has served a transfer; it ends once its last byte has crossed the core's link as well.
+    void leave_memory(std::uint32_t source) {
+        const Cycle end = std::max(time_, flying_[source].link_free) + config_.interconnect.latency;
+        if (end == time_) {
+            end_transfer(source);
+        } else {
+            schedule(end, kTransferEnd, Event::kArrayReady, 0, source);
         }
     }
 
@@ -208,6 +224,7 @@ class Engine::Impl final : public CoreHost {
 
     Config config_;
     std::unique_ptr<MemoryPort> memory_;
+    Interconnect link_;
     Mapper mapper_;
     std::vector<std::unique_ptr<Core>> cores_;
     std::vector<std::unique_ptr<Node>> nodes_;

@@ -45,7 +45,7 @@ class AcceleratorConfig:
     frequency_mhz: int = _f(1000, "MHz", "clock of the device; every reported cycle is one of these", 1, 100_000)
     ops: tuple[str, ...] = _f(COMMAND_KINDS, "names", "commands the accelerator executes; the rest runs on the CPU")
     activations: tuple[str, ...] = _f(ACTIVATIONS, "names", "activations fused into gemm and conv2d")
-    cores: int = _f(1, "count", "cores, each with its arrays, vector unit and scratchpad", 1, 1)
+    cores: int = _f(1, "count", "cores, each with its arrays, vector unit and scratchpad", 1, 64)
     launch_cycles: int = _f(100, "cycles", "fetch and decode of one command", 0, 1_000_000)
     mmio_latency_cycles: int = _f(20, "cycles", "device time of one register access without CPU_TIME", 0, 1_000_000)
 
@@ -108,6 +108,14 @@ class DramConfig:
 
 
 @dataclass(frozen=True)
+class InterconnectConfig:
+    """Link between one core and main memory."""
+
+    bandwidth_gbytes_per_s: float = _f(0.0, "10^9 bytes/s", "of each core's link; 0: never the limit", 0, 1_000_000)
+    latency_ns: float = _f(0.0, "ns", "added to every transfer", 0, 100_000)
+
+
+@dataclass(frozen=True)
 class EnergyConfig:
     """Energy of one action; together with the counts of a run they give its energy.
 
@@ -140,6 +148,7 @@ class HardwareConfig:
     scratchpad: ScratchpadConfig = field(default_factory=ScratchpadConfig)
     dma: DmaConfig = field(default_factory=DmaConfig)
     dram: DramConfig = field(default_factory=DramConfig)
+    interconnect: InterconnectConfig = field(default_factory=InterconnectConfig)
     energy: EnergyConfig = field(default_factory=EnergyConfig)
 
     @classmethod

@@ -46,6 +46,11 @@ struct MemoryConfig {
     bool fast_path = true;  // schedule runs of row hits at once; false: burst by burst, with the same result
 };
 
+struct InterconnectConfig {
+    Ratio bytes_per_cycle{0, 1};  // of each core's link; 0: never the limit
+    Cycle latency = 0;            // added to every transfer
+};
+
 struct Config {
     std::uint64_t frequency_mhz = 1000;
     std::uint64_t cores = 1;
@@ -55,6 +60,7 @@ struct Config {
     ScratchpadConfig scratchpad;
     DmaConfig dma;
     MemoryConfig memory;
+    InterconnectConfig interconnect;
 };
 
 }  // namespace acalsim

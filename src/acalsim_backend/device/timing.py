@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -107,7 +108,12 @@ def engine_config(hardware: HardwareConfig) -> dict[str, int | str]:
     scratchpad, dma, dram = hardware.scratchpad, hardware.dma, hardware.dram
     latency = Fraction(str(dram.latency_ns)) * accelerator.frequency_mhz / 1000
     rate = Fraction(str(dram.bandwidth_gbytes_per_s)) * 1000 / accelerator.frequency_mhz
+    link = Fraction(str(hardware.interconnect.bandwidth_gbytes_per_s)) * 1000 / accelerator.frequency_mhz
+    link_latency = Fraction(str(hardware.interconnect.latency_ns)) * accelerator.frequency_mhz / 1000
     return {
+        "interconnect.bytes_per_cycle.num": link.numerator,
+        "interconnect.bytes_per_cycle.den": link.denominator,
+        "interconnect.latency_cycles": math.ceil(link_latency),
         "cores": accelerator.cores,
         "launch_cycles": accelerator.launch_cycles,
         "array.count": array.count,
@@ -131,7 +137,7 @@ def engine_config(hardware: HardwareConfig) -> dict[str, int | str]:
         "memory.refresh": dram.refresh,
         "memory.closed_page": int(dram.page == "closed"),
         "memory.fast_path": 1,
-        "memory.latency_cycles": -(-latency.numerator // latency.denominator),
+        "memory.latency_cycles": math.ceil(latency),
         "memory.bytes_per_cycle.num": rate.numerator,
         "memory.bytes_per_cycle.den": rate.denominator,
     }
