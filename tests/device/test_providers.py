@@ -104,7 +104,7 @@ def test_conv2d(data: st.DataObject) -> None:
     dtype = draw(st.sampled_from([torch.float32, torch.float32, torch.bfloat16, torch.int8, torch.int64]))
     out_dtype = {torch.int8: torch.int32}.get(dtype, dtype)
     x = _read(draw, case, (n, groups * per_group, h, w), dtype)
-    weight = case.read(case.rand(groups * per_group_out, per_group, *kernel, dtype=dtype))
+    weight = _read(draw, case, (groups * per_group_out, per_group, *kernel), dtype)
     out = _write(draw, case, (n, groups * per_group_out, p, q), out_dtype)
     bias = _read(draw, case, (groups * per_group_out,), out_dtype) if draw(st.booleans()) else None
     case.commands.append(Conv2d(x, weight, out, bias, stride, padding, dilation, groups))

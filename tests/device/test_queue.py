@@ -92,7 +92,7 @@ def test_is_an_entry_that_does_not_fit_its_command_refused(number: int, flags: i
 
 def test_does_the_queue_stop_at_the_bad_command_after_running_those_before_it() -> None:
     bench = Bench()
-    case, blocks, commands = _copies(bench, 4)
+    _case, blocks, commands = _copies(bench, 4)
     commands[2] = dataclasses.replace(commands[2], out=dataclasses.replace(commands[2].out, offset=0x1000))
     bench.submit(commands)
     assert _status(bench) == (Status.BAD_ADDRESS, 2, 0x1000)
@@ -185,7 +185,7 @@ def test_is_an_output_that_cannot_be_written_refused(changes: dict[str, object],
 
 def test_is_a_huge_broadcast_refused() -> None:
     bench = Bench()
-    case, _, commands = _copies(bench, 1)
+    _case, _, commands = _copies(bench, 1)
     bench.submit([_change(commands[0], "x", dims=(1 << 45,), strides=(0,))])
     assert _status(bench)[0] == Status.BAD_SHAPE
 
@@ -231,7 +231,7 @@ def test_is_an_exception_in_a_kernel_kept_and_not_thrown() -> None:
 def test_is_a_segment_that_the_engine_cannot_schedule_refused() -> None:
     bench = Bench()
     bench.device._timer = type("T", (), {"segment": lambda *_: (_ for _ in ()).throw(ValueError("no tile fits"))})()
-    case, blocks, commands = _copies(bench, 1)
+    _case, blocks, commands = _copies(bench, 1)
     bench.submit(commands)
     assert _status(bench)[:2] == (Status.UNSUPPORTED, 0)
     assert not blocks[1].array.any()
@@ -299,7 +299,7 @@ def test_are_unused_bytes_of_a_command_required_to_be_zero() -> None:
 def test_does_the_device_see_ram_as_it_is_at_the_doorbell() -> None:
     """A command that was executed before is not taken from a cache when its operands have changed."""
     bench = Bench()
-    case, blocks, commands = _copies(bench, 1)
+    _case, blocks, commands = _copies(bench, 1)
     for value in (1.0, 2.0):
         blocks[0].array[:20].view(np.float32)[:] = value
         bench.submit(commands)

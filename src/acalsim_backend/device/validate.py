@@ -6,7 +6,6 @@ inside RAM, aligned, of agreeing shapes and of data types that the command takes
 
 from __future__ import annotations
 
-import itertools
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -271,8 +270,6 @@ def _check_conv2d(command: Conv2d, memory: Memory) -> None:
         and (bias is None or bias.dims == (k,)),
         f"{x.dims} * {weight.dims} in {groups} groups -> {out.dims}",
     )
-    if not _evenly_spaced(weight.dims[1:], weight.strides[1:]):
-        raise CommandError(Status.UNSUPPORTED, f"weights of a filter by strides {weight.strides}", weight.offset)
     padded = n * c * x.dtype.itemsize
     for i in range(2):
         stride, dilation, padding = command.stride[i], command.dilation[i], command.padding[i]
@@ -284,12 +281,6 @@ def _check_conv2d(command: Conv2d, memory: Memory) -> None:
         padded *= max(reach, size[i] + padding)
     _shape(padded <= memory.size, f"the padded input has {padded} bytes, more than RAM")
     _check_products(command, x, weight, bias, out)
-
-
-def _evenly_spaced(dims: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether the elements in row-major order have equal distances."""
-    axes = [(d, s) for d, s in zip(dims, strides, strict=True) if d != 1]
-    return all(outer == inner * d for (_, outer), (d, inner) in itertools.pairwise(axes))
 
 
 def _check_vector(command: Vector, _: Memory) -> None:

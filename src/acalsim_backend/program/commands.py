@@ -195,9 +195,8 @@ class Gemm(Command, opcode=Opcode.GEMM):
 class Conv2d(Command, opcode=Opcode.CONV2D):
     """out = activation(conv2d(x, weight) + bias).
 
-    x [N, C, H, W], weight [K, C/groups, R, S], bias [K], out [N, K, P, Q]; the weights of one filter are evenly spaced.
-    padding is top and left; bottom and right follow from out's size. stride, padding and dilation are (vertical,
-    horizontal).
+    x [N, C, H, W], weight [K, C/groups, R, S], bias [K], out [N, K, P, Q]. padding is top and left; bottom and right
+    follow from out's size. stride, padding and dilation are (vertical, horizontal).
     """
 
     x: In
