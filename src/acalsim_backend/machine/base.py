@@ -22,15 +22,19 @@ class Platform:
     devices: tuple[Device, ...]
     host_call: Callable[[int], None]
     """Runs the HOST command of that index; may raise."""
+    settings: object | None = None
+    """What the machine alone understands, such as a QemuConfig."""
 
 
 class Machine(Protocol):
     """Runs images. A machine is built once per session and keeps its Platform.
 
-    ``timed`` machines execute instructions of a CPU that drives the devices; the others only compute.
+    ``timed`` machines execute instructions of a CPU that drives the devices; the others only compute. ``ram_class`` makes
+    the guest RAM from its size in MiB.
     """
 
     timed: ClassVar[bool]
+    ram_class: ClassVar[type[Ram]]
 
     def __init__(self, platform: Platform) -> None: ...
 
@@ -53,6 +57,7 @@ class Machine(Protocol):
 
 MACHINES = {
     "native": "acalsim_backend.machine.native:NativeMachine",
+    "qemu": "acalsim_backend.machine.qemu:QemuMachine",
     "unicorn": "acalsim_backend.machine.unicorn:UnicornMachine",
 }
 """Machines by name; a module is imported when its machine is first asked for."""

@@ -51,7 +51,7 @@ class Elf:
             self._data = path.read_bytes()
         except FileNotFoundError:
             raise MissingToolError(f"{path}: the firmware is not built; run `make setup`") from None
-        self._path = path
+        self.path = path
         fields = _HEADER.unpack_from(self._data)
         if fields[0][:6] != b"\x7fELF\x02\x01":
             raise MissingToolError(f"{path}: not a little-endian ELF64 file; build the firmware anew with `make setup`")
@@ -97,7 +97,7 @@ class Elf:
         """From .debug_line, which only errors need."""
         from elftools.elf.elffile import ELFFile
 
-        with self._path.open("rb") as file:
+        with self.path.open("rb") as file:
             elf = ELFFile(file)
             if not elf.has_dwarf_info():
                 return "", 0

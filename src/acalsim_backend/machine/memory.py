@@ -27,9 +27,8 @@ class Ram:
     def __init__(self, size_mib: int) -> None:
         self.base = RAM_BASE
         self.size = size_mib << 20
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
         try:
-            self.mapping = mmap.mmap(-1, self.size, flags=flags)
+            self.mapping = self._map()
         except (OSError, OverflowError) as error:
             raise CapacityError(
                 f"the host cannot map {size_mib} MiB of guest RAM: {error}; lower dram.size_mib or free memory"
@@ -37,6 +36,10 @@ class Ram:
         self.array: Bytes = np.frombuffer(self.mapping, dtype=np.uint8)
         self.host_address = int(self.array.ctypes.data)
         self._protected = (self.base, self.base)
+
+    def _map(self) -> mmap.mmap:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+        return mmap.mmap(-1, self.size, flags=flags)
 
     def protect(self, low: int, high: int) -> None:
         """Declare ``[low, high)`` guest code, which no device may write."""

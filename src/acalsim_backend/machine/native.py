@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from acalsim_backend.device.kernels import Kernels
 from acalsim_backend.machine.base import Platform
+from acalsim_backend.machine.memory import Ram
 from acalsim_backend.program.abi import Status
 
 
@@ -13,6 +14,7 @@ class NativeMachine:
     """See :class:`acalsim_backend.machine.base.Machine`."""
 
     timed: ClassVar[bool] = False
+    ram_class: ClassVar[type[Ram]] = Ram
 
     def __init__(self, platform: Platform) -> None:
         self._kernels = Kernels(platform.ram)

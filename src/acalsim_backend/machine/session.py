@@ -16,7 +16,7 @@ from acalsim_backend.errors import DeviceError, InputError, MachineError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.machine.base import Platform, find_machine
 from acalsim_backend.machine.budget import instruction_budget
-from acalsim_backend.machine.memory import Block, Bytes, Heap, Ram
+from acalsim_backend.machine.memory import Block, Bytes, Heap
 from acalsim_backend.machine.timeline import CommandTiming, command_timings, untimed
 from acalsim_backend.program.abi import Status
 from acalsim_backend.program.commands import Host, decode
@@ -79,7 +79,8 @@ class Session:
     """One machine that runs Programs on one RAM.
 
     ``functional`` names the functional model of the accelerator (default: torch where installed). ``watchdog`` is the
-    number of instructions a run may retire (default: a generous bound from the Program's own work).
+    number of instructions a run may retire (default: a generous bound from the Program's own work). ``settings`` are
+    the machine's own, such as a QemuConfig.
 
     Raises:
         UnknownNameError: no such machine or functional model.
@@ -92,16 +93,17 @@ class Session:
         machine: str = "unicorn",
         functional: str | None = None,
         watchdog: int | None = None,
+        settings: object | None = None,
     ) -> None:
         self.hardware = hardware
         self.machine = machine
         machine_class = find_machine(machine)
-        self.ram = Ram(hardware.dram.size_mib)
+        self.ram = machine_class.ram_class(hardware.dram.size_mib)
         self._heap = Heap(self.ram)
         self._watchdog = watchdog
         self._timed = machine_class.timed
         self._devices: tuple[Device, ...] = _devices(self.ram, hardware, functional) if self._timed else ()
-        self._machine = machine_class(Platform(self.ram, hardware, self._devices, self._host_call))
+        self._machine = machine_class(Platform(self.ram, hardware, self._devices, self._host_call, settings))
         for device in self._accelerators:
             device.host_call = self._host_call
         self._programs: dict[int, LoadedProgram] = {}

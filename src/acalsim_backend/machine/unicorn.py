@@ -54,6 +54,7 @@ from acalsim_backend.errors import GuestTrapError, MachineError, MissingToolErro
 from acalsim_backend.machine.base import Platform
 from acalsim_backend.machine.elf import Elf, Location
 from acalsim_backend.machine.memory import Ram
+from acalsim_backend.machine.traps import FETCH_FAULT, LOAD_FAULT, STORE_FAULT, describe_trap
 
 HOOKS = Path(__file__).parent / "libacal_unicorn.so"
 SLICE = 1 << 24
@@ -61,18 +62,6 @@ SLICE = 1 << 24
 
 _MMIO_PAGES = 32
 _UART_LINE_STATUS, _UART_IDLE = 5, 0x60
-_FETCH_FAULT, _LOAD_FAULT, _STORE_FAULT = 1, 5, 7
-_CAUSES = {
-    0: "instruction address misaligned",
-    _FETCH_FAULT: "instruction access fault",
-    2: "illegal instruction",
-    3: "breakpoint",
-    4: "load address misaligned",
-    _LOAD_FAULT: "load access fault",
-    6: "store address misaligned",
-    _STORE_FAULT: "store access fault",
-    11: "environment call",
-}
 _MSTATUS_MIE, _MSTATUS_MPIE, _MSTATUS_MPP = 1 << 3, 1 << 7, 3 << 11
 
 Read = Callable[[int, int], int]
@@ -241,7 +230,7 @@ class Core:
 
     def _on_access_fault(self) -> None:
         access = self._counters.fault_access
-        cause = {UC_MEM_FETCH: _FETCH_FAULT, UC_MEM_WRITE: _STORE_FAULT}.get(access, _LOAD_FAULT)
+        cause = {UC_MEM_FETCH: FETCH_FAULT, UC_MEM_WRITE: STORE_FAULT}.get(access, LOAD_FAULT)
         self._enter_trap(cause, self.pc, self._counters.fault_address)
         self._resumes = True
 
@@ -249,7 +238,7 @@ class Core:
         """TrapError entry as the privileged architecture defines it, in machine mode."""
         handler = self._uc.reg_read(UC_RISCV_REG_MTVEC) & ~3
         last = self._counters.block_address + max(self._counters.block_size, 2) - 2
-        trap = TrapError(cause, pc, address, last if cause == _FETCH_FAULT else pc)
+        trap = TrapError(cause, pc, address, last if cause == FETCH_FAULT else pc)
         if self.trap is not None or not handler:
             self._raised = self.trap or trap
             self._uc.emu_stop()
@@ -270,6 +259,7 @@ class UnicornMachine:
     """See :class:`acalsim_backend.machine.base.Machine`."""
 
     timed: ClassVar[bool] = True
+    ram_class: ClassVar[type[Ram]] = Ram
 
     def __init__(self, platform: Platform) -> None:
         self._ram = platform.ram
@@ -316,9 +306,8 @@ class UnicornMachine:
             memory[:] = np.frombuffer(segment.data, np.uint8)
 
     def _trapped(self, trap: TrapError) -> GuestTrapError:
-        cause = _CAUSES.get(trap.cause, f"trap {trap.cause}")
-        at = "" if trap.cause not in (_FETCH_FAULT, _LOAD_FAULT, _STORE_FAULT) else f", address {trap.address:#x}"
-        return GuestTrapError(f"guest CPU: {cause} in {self._place(trap.origin)}, pc {trap.pc:#x}{at}")
+        text = describe_trap(trap.cause, trap.pc, trap.address, self._place(trap.origin))
+        return GuestTrapError(text)
 
     def _place(self, pc: int) -> Location | str:
         return self._elf.locate(pc) or f"no function (pc {pc:#x})"
