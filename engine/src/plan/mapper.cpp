@@ -10,6 +10,11 @@ namespace {
 
 using Keep = Mapping::Keep;
 
+// Fitted to exhaustive searches on drawn shapes (tests/engine/test_mapper.py).
+constexpr Bytes kRunBytes = 64;        // what opening a row costs, as bytes of bandwidth
+constexpr double kAccessCycles = 50;   // latency of the DRAM itself
+constexpr double kInterference = 0.1;  // share of the hidden units' time that shows
+
 /// Tile sizes that cut `extent` into few even tiles of whole granules, largest first.
 std::vector<std::uint64_t> tile_sizes(std::uint64_t extent, std::uint64_t granule, std::uint64_t largest) {
     constexpr std::uint64_t kCuts[] = {1,  2,  3,  4,   6,   8,   12,   16,   24,    32,
@@ -105,9 +110,11 @@ double Mapper::estimate(const Contraction& c, const Share& share, const Mapping&
             });
         });
 
-    // Bytes of whole bursts: short runs waste the rest of theirs.
+    // Bytes of whole bursts: short runs waste the rest of theirs, and each may open a row of its own.
     const Bytes burst = config_.dma.burst;
-    const auto moved = [burst](const Box& box) { return static_cast<double>(box.runs() * round_up(box.run(), burst)); };
+    const auto moved = [burst](const Box& box) {
+        return static_cast<double>(box.runs() * (round_up(box.run(), burst) + kRunBytes));
+    };
     const std::uint64_t batch = share.batches.begin;
     const std::uint64_t middle = share.rows.begin + (share.rows.size() - std::min(share.rows.size(), m.tile_rows)) / 2;
     const Range row{middle, std::min(share.rows.end, middle + m.tile_rows)};
@@ -131,8 +138,12 @@ double Mapper::estimate(const Contraction& c, const Share& share, const Mapping&
     const double rate = 0.9 * static_cast<double>(config_.memory.bytes_per_cycle.num) /
                         static_cast<double>(config_.memory.bytes_per_cycle.den) / static_cast<double>(config_.cores);
     const auto transfer = [&](double bytes) { return bytes / rate; };
-    const double latency = static_cast<double>(config_.memory.latency);
-    const double memory = config_.memory.preset == "ideal" ? 0.0 : transfer(a_bytes + b_bytes + out_bytes);
+    const double latency = static_cast<double>(config_.memory.latency) + kAccessCycles;
+    const double steps = batches * row_tiles * col_tiles * depth_tiles;
+    const bool ideal = config_.memory.preset == "ideal";
+    // A DMA channel waits out the latency of each of its transfers.
+    const double turns = 2 * steps * latency / static_cast<double>(config_.dma.channels);
+    const double memory = ideal ? 0.0 : std::max(transfer(a_bytes + b_bytes + out_bytes), turns);
 
     const MatrixShape tile = c.matrix(row.size(), col.size(), k.size());
     const Work post = c.post.count() ? vector_work(config_.vector, tile.m * tile.n, c.post) : Work{};
@@ -141,9 +152,11 @@ double Mapper::estimate(const Contraction& c, const Share& share, const Mapping&
     const double finish = static_cast<double>(post.busy + post.drain) + transfer(out_tile) + latency;
     const double fill = transfer(a_tile + b_tile) + latency;
     const Work work = array_work(config_.array, m.dataflow, tile);
-    const double steps = tiles * depth_tiles;
 
-    double total = std::max({array, memory, vector}) + fill + finish + static_cast<double>(work.preload + work.drain);
+    // The busier unit decides; the others still get in its way now and then.
+    const double busiest = std::max({array, memory, vector});
+    double total = busiest + kInterference * (array + memory + vector - busiest) + fill + finish +
+                   static_cast<double>(work.preload + work.drain);
     // What cannot be double-buffered adds up instead of overlapping.
     if (need.kept + 2 * need.step > config_.scratchpad.size && steps > 1) {
         total += std::min(array, transfer(a_bytes + b_bytes)) + (steps - 1) * latency;
