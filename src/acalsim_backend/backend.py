@@ -18,7 +18,13 @@ from torch import fx
 from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from acalsim_backend.compiler import ACALSimCompiler, decomposition_table, to_core_aten, without_effect_tokens
+from acalsim_backend.compiler import (
+    ACALSimCompiler,
+    decomposition_table,
+    effect_tokens,
+    to_core_aten,
+    without_effect_tokens,
+)
 from acalsim_backend.errors import AcalsimError, InputError, UnknownNameError, UsageError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.ir import ACALSimIR
@@ -144,7 +150,8 @@ class ACALSimBackend:
         static = _static_inputs()
         graph = _Graph(self, gm, static, f"graph_{len(self._irs)}")
         if not _is_dynamic(example_inputs):
-            graph.specialise(gm, example_inputs)
+            tokens = effect_tokens(gm)
+            graph.specialise(gm, [None if i in tokens else value for i, value in enumerate(example_inputs)])
         if self.mode == "compile":
             return make_boxed_func(gm.forward)
         return make_boxed_func(graph.run)

@@ -120,6 +120,13 @@ def without_effect_tokens(gm: fx.GraphModule) -> fx.GraphModule:
     return gm
 
 
+def effect_tokens(gm: fx.GraphModule) -> set[int]:
+    """Positions of the arguments that are such tokens; at run time they are None."""
+    arguments = [n for n in gm.graph.nodes if n.op == "placeholder"]
+    threaded = {n.args[0] for n in gm.graph.nodes if n.target is with_effects}
+    return {i for i, n in enumerate(arguments) if n in threaded}
+
+
 def _is_core_aten(gm: fx.GraphModule) -> bool:
     return all(
         isinstance(node.target, torch._ops.OpOverload) or node.target in (operator.getitem, with_effects)
