@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from acalsim_backend.errors import AcalsimError
     from acalsim_backend.hardware import HardwareConfig
     from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
+    from acalsim_backend.machine.qemu import QemuConfig
     from acalsim_backend.report import RunReport
 
 _HOME = {
@@ -30,6 +31,7 @@ _HOME = {
     "ACALSimOpType": "ir",
     "AcalsimError": "errors",
     "HardwareConfig": "hardware",
+    "QemuConfig": "machine.qemu",
     "RunReport": "report",
     "TensorDesc": "ir",
     "acalsim_backend": "backend",
@@ -46,6 +48,7 @@ __all__ = [
     "ACALSimOpType",
     "AcalsimError",
     "HardwareConfig",
+    "QemuConfig",
     "RunReport",
     "TensorDesc",
     "acalsim_backend",

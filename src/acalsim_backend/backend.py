@@ -57,9 +57,9 @@ class ACALSimBackend:
             "simulate" runs on the machine, "eager" does nothing.
         verbose: print what is made.
         output_dir: folder for ``{graph}.ir`` and ``{graph}.opt.ir``; None writes nothing.
-        qemu_config: settings of the "qemu" machine.
+        qemu_config: a QemuConfig for machine "qemu".
         hardware: preset name, path of a hardware file, or a HardwareConfig.
-        machine: "unicorn" (timed) or "native" (outputs only).
+        machine: "unicorn" or "qemu" (timed), or "native" (outputs only).
         fallback: "warn" lets unsupported operators run on the host with a warning each, "error" refuses them.
         place: "auto", "cpu" or "accelerator".
 
@@ -84,18 +84,22 @@ class ACALSimBackend:
         if mode not in MODES:
             raise UnknownNameError("mode", mode, MODES)
         check_machine(machine)
-        if qemu_config is not None:
+        if qemu_config is not None and machine != "qemu":
             raise UsageError(f"qemu_config is for machine='qemu', got machine={machine!r}; leave it out")
         self.mode = mode
         self.verbose = verbose
         self.output_dir = None if output_dir is None else _writable(Path(output_dir))
         self.machine = machine
+        self.qemu_config = qemu_config
         self.functional = functional
         self.target = Target(HardwareConfig.load(hardware), place, fallback)
         self.compiler = ACALSimCompiler(verbose=verbose)
         self._irs: dict[str, ACALSimIR] = {}
         self._executables: dict[str, Compiled] = {}
         self._reports: deque[RunReport] = deque(maxlen=MAX_REPORTS)
+        self._decompositions = decomposition_table()
+        if mode == "simulate":
+            _ = self.session  # a machine that cannot start says so here, not inside the first call of a model
 
     # --- what users ask for ---
 
@@ -114,8 +118,8 @@ class ACALSimBackend:
 
     @functools.cached_property
     def session(self) -> Session:
-        """The machine with its RAM; started at the first use."""
-        return Session(self.target.hardware, self.machine, functional=self.functional)
+        """The machine with its RAM."""
+        return Session(self.target.hardware, self.machine, functional=self.functional, settings=self.qemu_config)
 
     @functools.cached_property
     def weights(self) -> WeightCache:
@@ -142,7 +146,7 @@ class ACALSimBackend:
             fw_compiler=self._compile_graph,
             bw_compiler=_eager_backward,
             inference_compiler=self._compile_graph,
-            decompositions=decomposition_table(),
+            decompositions=self._decompositions,
             keep_inference_input_mutations=True,
         )(gm, example_inputs)
 

@@ -47,6 +47,8 @@ app = typer.Typer(
 )
 hw_app = typer.Typer(help="List, show and check hardware files.", no_args_is_help=True)
 app.add_typer(hw_app, name="hw")
+device_app = typer.Typer(help="Serve the devices to a simulator in another process.", no_args_is_help=True)
+app.add_typer(device_app, name="device")
 
 
 class Mode(enum.StrEnum):
@@ -56,6 +58,19 @@ class Mode(enum.StrEnum):
     compile = "compile"
     trace = "trace"
     eager = "eager"
+
+
+class Protocol(enum.StrEnum):
+    """How another process reaches the devices."""
+
+    vfio_user = "vfio-user"
+    mmio = "mmio"
+
+
+class Installable(enum.StrEnum):
+    """What `acalsim doctor` can set up."""
+
+    qemu = "qemu"
 
 
 class Place(enum.StrEnum):
@@ -100,6 +115,9 @@ Overrides = Annotated[
     typer.Option(
         "--set", metavar="KEY=VALUE", help="Change the hardware of this run, as in array.rows=32; repeatable."
     ),
+]
+TraceMmio = Annotated[
+    Path | None, typer.Option("--trace-mmio", metavar="FILE", help="qemu: write every register access there.")
 ]
 Json = Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the report as JSON; - for stdout.")]
 
@@ -146,7 +164,7 @@ def run(
     target: Annotated[str, typer.Argument(help="Built-in model (see `acalsim models`) or file.py:function.")],
     hw: Hardware = "edge",
     machine: Annotated[
-        str, typer.Option(metavar="NAME", help="unicorn (with timing) or native (without).")
+        str, typer.Option(metavar="NAME", help="unicorn or qemu (with timing), or native (without).")
     ] = "unicorn",
     mode: Annotated[Mode, typer.Option(help="simulate, or show an earlier stage and run eagerly.")] = Mode.simulate,
     place: Annotated[Place, typer.Option(help="Processor that the commands go to.")] = Place.auto,
@@ -156,6 +174,10 @@ def run(
     ] = None,
     json: Json = None,
     seed: Annotated[int, typer.Option(help="Seed of random weights and inputs.")] = 0,
+    gdb: Annotated[
+        int | None, typer.Option("--gdb", metavar="PORT", help="qemu: stop at _start and wait for gdb.")
+    ] = None,
+    trace_mmio: TraceMmio = None,
 ) -> None:
     """Run a model, compare its outputs with PyTorch's and show the cycles of every operation."""
     from acalsim_backend.hardware import HardwareConfig
@@ -167,12 +189,13 @@ def run(
     check_target(target)
     hardware = HardwareConfig.load(hw, _overrides(set_ or ()))
     check_machine(machine)
+    settings = _qemu_settings(machine, gdb, trace_mmio)
     if out is not None:
         _make_folder(out)
     if json is not None and json != "-":
         _check_writable(Path(json))
     if mode is Mode.simulate:
-        report = _simulate(target, seed, hardware, machine, place)
+        report = _simulate(target, seed, hardware, machine, place, settings)
         _show(report, out, json)
         if not report.outputs.allclose:
             raise typer.Exit(EXIT_DIFFERENT)
@@ -180,7 +203,23 @@ def run(
         _run_stage(target, seed, mode, out)
 
 
-def _simulate(target: str, seed: int, hardware: HardwareConfig, machine: str, place: Place) -> RunReport:
+def _qemu_settings(machine: str, gdb: int | None, trace_mmio: Path | None) -> dict[str, Any]:
+    """The options of the machine qemu as arguments of the backend; it is also looked for, which costs little."""
+    if machine != "qemu":
+        for name, value in (("--gdb", gdb), ("--trace-mmio", trace_mmio)):
+            if value is not None:
+                raise UsageError(f"{name} is for --machine qemu, got --machine {machine}")
+        return {}
+    from acalsim_backend.machine.qemu import QemuConfig
+    from acalsim_backend.machine.qemu_setup import find_qemu
+
+    find_qemu()
+    return {"qemu_config": QemuConfig(gdb_port=gdb, trace_mmio=trace_mmio)}
+
+
+def _simulate(
+    target: str, seed: int, hardware: HardwareConfig, machine: str, place: Place, settings: dict[str, Any]
+) -> RunReport:
     """Load, run eagerly, run on the machine, compare."""
     with _Progress(_settings.quiet) as progress:
         progress.stage("loading PyTorch")
@@ -193,7 +232,9 @@ def _simulate(target: str, seed: int, hardware: HardwareConfig, machine: str, pl
         progress.stage("running eagerly")
         expected, seconds = run_eagerly(model, inputs)
         progress.stage(f"simulating on {machine}")
-        outputs, report = simulate(model, inputs, hardware=hardware, machine=machine, place=place.value)
+        outputs, report = simulate(
+            model, inputs, hardware=hardware, machine=machine, place=place.value, **settings
+        )
         progress.stage("comparing")
         return dataclasses.replace(
             report, model=target, outputs=compare(outputs, expected), wall_s={**report.wall_s, "eager": seconds}
@@ -374,11 +415,56 @@ def hw_check(
         raise typer.Exit(failures[0].exit_code)
 
 
+@_command(device_app)
+def serve(
+    socket: Annotated[Path, typer.Option("--socket", metavar="PATH", help="Unix socket to listen on.")],
+    protocol: Annotated[Protocol, typer.Option(help="vfio-user for QEMU, mmio for test programs.")] = Protocol.vfio_user,
+    devices: Annotated[
+        Path | None, typer.Option("--devices", metavar="FILE", help="Devices file: names, bases, hardware.")
+    ] = None,
+    hw: Hardware = "edge",
+    set_: Overrides = None,
+    trace_mmio: Annotated[
+        Path | None, typer.Option("--trace-mmio", metavar="FILE", help="Write every register access there.")
+    ] = None,
+    ram: Annotated[
+        Path | None, typer.Option("--ram", metavar="FILE", help="mmio: file that is guest RAM at 0x80000000.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End after the first client.")] = False,
+) -> None:
+    """Serve Echo and Compute devices to clients one after another; print their log and statistics."""
+    from acalsim_backend.device_server import serve_devices
+    from acalsim_backend.hardware import HardwareConfig
+
+    serve_devices(
+        socket,
+        protocol.value,
+        devices,
+        HardwareConfig.load(hw, _overrides(set_ or ())),
+        trace_mmio=trace_mmio,
+        ram=ram,
+        once=once,
+        write=lambda line: typer.echo(line),
+        note=_note,
+    )
+
+
 @_command(app)
-def doctor() -> None:
+def doctor(
+    install: Annotated[
+        Installable | None, typer.Option("--install", metavar="qemu", help="Set up QEMU privately first.")
+    ] = None,
+) -> None:
     """Say what is installed, what is missing and how to get it."""
     from acalsim_backend import doctor as checks
 
+    if install is Installable.qemu:
+        from acalsim_backend.machine.qemu_setup import install_qemu
+        from acalsim_backend.toolchain import cache_dir
+
+        _note("setting up QEMU from Debian's packages")
+        made = install_qemu(cache_dir(os.environ))
+        _note(f"QEMU {'.'.join(map(str, made.version))}: {made.path}")
     console = _stdout()
     report = checks.diagnose(os.environ)
     console.print(checks.render(report))

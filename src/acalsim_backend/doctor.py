@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 REBUILD = "pip install --force-reinstall --no-deps acalsim_backend (in a checkout: make clean setup)"
-QEMU_AT_LEAST = (10, 1)
 LICENCES = (
     ("acalsim_backend", "Apache-2.0"),
     ("torch", "BSD-3-Clause"),
@@ -121,18 +120,14 @@ def _cache(environment: Mapping[str, str]) -> Check:
 
 
 def _qemu(environment: Mapping[str, str]) -> Check:
-    fix = "apt-get install qemu-system-misc, or set ACALSIM_QEMU to qemu-system-riscv64 10.1 or newer"
-    name = environment.get("ACALSIM_QEMU", "qemu-system-riscv64")
-    path = shutil.which(name)
-    if path is None:
-        return Check("qemu", False, f"{name} is not on the path (optional)", fix, False)
+    from acalsim_backend.errors import MissingToolError
+    from acalsim_backend.machine.qemu_setup import INSTALL, find_qemu
+
     try:
-        text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
-        version = text.split("version ", 1)[1].split()[0]
-        good = tuple(map(int, version.split(".")[:2])) >= QEMU_AT_LEAST
-    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
-        return Check("qemu", False, f"{path} does not tell its version", fix, False)
-    return Check("qemu", good, f"{version}" if good else f"{version} is too old", fix, False)
+        qemu = find_qemu(environment=environment)
+    except MissingToolError as error:
+        return Check("qemu", False, f"{error} (optional)", INSTALL, False)
+    return Check("qemu", True, f"{'.'.join(map(str, qemu.version))}, {qemu.path}", required=False)
 
 
 def _cross_compiler(environment: Mapping[str, str]) -> Iterator[Check]:

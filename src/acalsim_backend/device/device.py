@@ -119,6 +119,16 @@ class Device:
         except Exception as error:
             self._fail(Status.INTERNAL, f"writing {value:#x} to register {offset:#x}: {error}", exception=error)
 
+    @property
+    def status(self) -> StatusBit:
+        """STATUS as it stands, without the time of an access."""
+        return StatusBit(self._status())
+
+    @property
+    def busy_until(self) -> int:
+        """Device cycle at which the latest work ends or ended."""
+        return self._word_at
+
     def _read(self, offset: int, size: int) -> int:
         if size == 4 and offset - 4 in WIDE:
             return self._high_halves.pop(Register(offset - 4), 0)
@@ -279,9 +289,14 @@ class ComputeDevice(Device):
         self._queue_size = 0
         self._head = 0
         self._tail = 0
+        self._busy_until = 0
         self._in_flight: list[int] = []  # completion times of commands between HEAD and TAIL, rising
         self._irq_enable = 0
         self._irq_done = False
+
+    @property
+    def busy_until(self) -> int:
+        return self._busy_until
 
     @property
     def interrupt(self) -> bool:
@@ -429,7 +444,7 @@ class ComputeDevice(Device):
                 if not self._execute(by_id[completion.id]):
                     break
         self._in_flight += [start + completion.end for completion in order]
-        self._in_flight[-1] = start + timing.cycles
+        self._in_flight[-1] = self._busy_until = start + timing.cycles
         self._irq_done = True
         self._commands_done += len(order)
         self._bytes_read += sum(completion.bytes_read for completion in order)

@@ -1,0 +1,78 @@
+"""``acalsim device serve``: from its options to a server that runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from acalsim_backend.errors import InputError, MissingToolError, UsageError
+from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.machine.qemu_setup import PROGRAM, find_qemu
+from acalsim_backend.server.devices import load_devices, standard_devices
+from acalsim_backend.server.log import AccessTrace
+from acalsim_backend.server.memory import SharedMemory
+from acalsim_backend.server.serve import Server, listen, qemu_command
+
+
+def serve_devices(
+    path: Path,
+    protocol: str,
+    devices: Path | None,
+    hardware: HardwareConfig,
+    *,
+    trace_mmio: Path | None,
+    ram: Path | None,
+    once: bool,
+    write: Callable[[str], object],
+    note: Callable[[str], object],
+) -> None:
+    """Serve clients at the socket ``path`` until Ctrl-C, or one if ``once``.
+
+    Raises:
+        InputError: a file or the socket cannot be used.
+        UsageError: options that do not go together.
+    """
+    if ram is not None and protocol != "mmio":
+        raise UsageError(f"--ram is for --protocol mmio, got {protocol}: QEMU shares its own RAM")
+    entries = load_devices(devices) if devices is not None else standard_devices(hardware)
+    memory = _map_file(ram) if ram is not None else None
+    trace = AccessTrace.open(trace_mmio) if trace_mmio is not None else None
+    server = Server(entries, write, (trace,) if trace is not None else (), memory)
+    serve = server.serve_mmio if protocol == "mmio" else server.serve_vfio_user
+    with listen(path) as listener:
+        if protocol == "mmio":
+            note(f"listening at {path}; Ctrl-C ends the server")
+        else:
+            note(f"listening at {path}; Ctrl-C ends the server. In another terminal:\n\n{qemu_command(_program(), path)}\n")
+        try:
+            while True:
+                connection, _ = listener.accept()
+                serve(connection)
+                if trace is not None:
+                    trace.flush()
+                if once:
+                    break
+        finally:
+            if trace is not None:
+                trace.close()
+
+
+def _program() -> str:
+    try:
+        return str(find_qemu().path)
+    except MissingToolError:
+        return PROGRAM
+
+
+def _map_file(path: Path) -> SharedMemory:
+    try:
+        fd = os.open(path, os.O_RDWR)
+    except OSError as error:
+        raise InputError(f"--ram {path}: {error.strerror}; make it first, as in: truncate -s 256M {path}") from None
+    try:
+        return SharedMemory(fd, os.fstat(fd).st_size)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--ram {path}: cannot be mapped: {error}") from None
+    finally:
+        os.close(fd)

@@ -1,0 +1,163 @@
+"""``acalsim device serve``: devices behind a Unix socket for clients that come one after another."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from acalsim_backend.device.memory import Memory
+from acalsim_backend.device.registers import DEVICE_SIZE, RAM_BASE
+from acalsim_backend.errors import InputError
+from acalsim_backend.server.board import Board, Observer
+from acalsim_backend.server.devices import DeviceEntry, create_slots
+from acalsim_backend.server.log import DeviceLog
+from acalsim_backend.server.memory import SharedMemory
+from acalsim_backend.server.mmio import MmioConnection
+from acalsim_backend.server.vfio_user import Disconnected, ProtocolError, VfioUserConnection
+
+MAX_PATH = 107  # bytes, of the kernel's sockaddr_un
+SERVER = "DeviceServer"
+
+_EMPTY_BYTES = 4096  # RAM of a board whose client has none
+
+
+@contextlib.contextmanager
+def listen(path: Path) -> Iterator[socket.socket]:
+    """A listening Unix socket; a stale one of an ended server is replaced, and the file goes at the end.
+
+    Raises:
+        InputError: the path is too long, taken by something that lives, or cannot be written.
+    """
+    if len(os.fsencode(path)) > MAX_PATH:
+        raise InputError(
+            f"--socket {path}: {len(os.fsencode(path))} bytes, but a socket's path has at most {MAX_PATH}; choose a shorter one"
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        try:
+            _remove_stale(path)
+            listener.bind(str(path))
+            path.chmod(0o600)
+        except OSError as error:
+            raise InputError(f"--socket {path}: {error.strerror}; choose another path") from None
+        try:
+            listener.listen(4)
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _remove_stale(path: Path) -> None:
+    if not path.exists():
+        return
+    if not stat.S_ISSOCK(path.stat().st_mode):
+        raise InputError(f"--socket {path}: there is a file that is no socket; choose another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise InputError(f"--socket {path}: a server is listening there; end it or choose another path")
+
+
+@dataclass(frozen=True)
+class Server:
+    """Serves devices by one protocol.
+
+    ``write`` takes the lines of the log. ``ram`` is the guest memory of clients that cannot share theirs (mmio).
+    """
+
+    entries: Sequence[DeviceEntry]
+    write: Callable[[str], object]
+    observers: Sequence[Observer] = ()
+    ram: Memory | None = None
+
+    def serve_vfio_user(self, connection: socket.socket) -> None:
+        """Serve one QEMU to its end, and log it."""
+        log = self._begin()
+        bus = _LateBus(self.entries, (log, *self.observers))
+        client = VfioUserConnection(connection, bus)
+        try:
+            with contextlib.suppress(Disconnected):
+                while True:
+                    client.serve()
+        except ProtocolError as error:
+            log.say(bus.board.now, SERVER, str(error))
+        finally:
+            client.close()
+        log.finish(bus.board)
+
+    def serve_mmio(self, connection: socket.socket) -> None:
+        """Serve one client to its end, and log it."""
+        log = self._begin()
+        memory = self.ram if self.ram is not None else SharedMemory.private(_EMPTY_BYTES)
+        board = Board(create_slots(self.entries, memory), (log, *self.observers))
+        client = MmioConnection(connection, board)
+        with connection:
+            while client.serve():
+                pass
+        log.finish(board)
+
+    def _begin(self) -> DeviceLog:
+        log = DeviceLog(self.write)
+        self.write("Simulation started")
+        log.say(0, SERVER, "Client connected")
+        return log
+
+
+class _LateBus:
+    """Devices for a client that first has to share its RAM; they are made anew when it does."""
+
+    def __init__(self, entries: Sequence[DeviceEntry], observers: Sequence[Observer]) -> None:
+        self._entries = entries
+        self._observers = observers
+        self.pages = len(entries)
+        self._mapped = (0, 0)
+        self._attach(SharedMemory.private(_EMPTY_BYTES))
+
+    def _attach(self, memory: Memory) -> None:
+        self.board = Board(create_slots(self._entries, memory), self._observers)
+
+    @property
+    def interrupt(self) -> bool:
+        return self.board.interrupt
+
+    def read(self, offset: int, size: int) -> int:
+        return self.board.read(self.board.slots[offset // DEVICE_SIZE], offset % DEVICE_SIZE, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self.board.write(self.board.slots[offset // DEVICE_SIZE], offset % DEVICE_SIZE, size, value)
+
+    def map_memory(self, address: int, size: int, fd: int, offset: int) -> None:
+        if address == RAM_BASE:
+            self._attach(SharedMemory.from_client(fd, size, offset))
+            self._mapped = (address, size)
+
+    def unmap_memory(self, address: int, size: int) -> None:
+        if (address, size) == self._mapped:
+            self._mapped = (0, 0)
+            self._attach(SharedMemory.private(_EMPTY_BYTES))
+
+    def reset(self) -> None:
+        self.board.reset()
+
+
+def qemu_command(program: str, path: Path, kernel: str = "graph_0.elf") -> str:
+    """The command line for the other terminal, to be copied."""
+    device = (
+        f'{{"driver":"vfio-user-pci","socket":{{"type":"unix","path":"{path.absolute()}"}},'
+        '"x-no-posted-writes":true,"x-msg-timeout":86400000}'
+    )
+    lines = [
+        program,
+        "-M virt,memory-backend=ram -m 256M -object memory-backend-memfd,id=ram,size=256M,share=on",
+        "-nographic -monitor none -serial stdio -bios none -icount shift=0,sleep=off",
+        f"-device '{device}'",
+        f"-kernel {kernel}",
+    ]
+    return " \\\n    ".join(lines)
