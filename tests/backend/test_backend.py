@@ -320,3 +320,16 @@ class _Module(nn.Module):
 
     def forward(self, *args):
         return self.function(*args)
+
+
+def test_does_a_graph_that_was_never_seen_run_no_compiler(monkeypatch):
+    b = backend()
+
+    def refuse(*args, **kwargs):
+        raise AssertionError(f"a process was started: {args}")
+
+    monkeypatch.setattr("subprocess.Popen.__init__", refuse)
+    monkeypatch.setattr("os.system", refuse)
+    model, x = Mlp(17, 31, 7), torch.randn(3, 17)
+    with torch.no_grad():
+        close(torch.compile(model, backend=b)(x), model(x))
