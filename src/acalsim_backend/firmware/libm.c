@@ -6,11 +6,6 @@ float acal_expf(float x)
     return acal_exp_inline(x);
 }
 
-float acal_expm1f(float x)
-{
-    return acal_nan_unless_f32(x == x, (float)acal_expm1_core(acal_clamp_f64((double)x, -110.0, 110.0)));
-}
-
 float acal_tanhf(float x)
 {
     return acal_tanh_inline(x);

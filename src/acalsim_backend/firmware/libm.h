@@ -63,10 +63,14 @@ static inline double acal_log_core(double x)
     return k * 0x1.62e42fefa39efp-1 + (2.0 * s + s * z * q);
 }
 
-/* erf through erf(x) = -expm1(-x Q(x)), where Q is smooth; relative error 2^-37. From |x| = 4 on it rounds to 1. */
+/*
+ * erf through erf(x) = -expm1(-x Q(x)), where Q is smooth; relative error 2^-37. From |x| = 4 on, where the result
+ * rounds to 1 in f32, Q stays what it is: the result goes on to exactly 1, which GELU needs.
+ */
 static inline double acal_erf_core(double x)
 {
-    double a = acal_clamp_f64(__builtin_fabs(x), 0.0, 4.0);
+    double size = acal_clamp_f64(__builtin_fabs(x), 0.0, 30.0);
+    double a = acal_clamp_f64(size, 0.0, 4.0);
     double q = -0x1.1bd0b87097332p-27;
     q = q * a + 0x1.8550ad3575823p-23;
     q = q * a + -0x1.dbe99b2a65705p-20;
@@ -81,7 +85,7 @@ static inline double acal_erf_core(double x)
     q = q * a + 0x1.a4f4ddb630aadp-4;
     q = q * a + 0x1.45f306e261a2cp-1;
     q = q * a + 0x1.20dd7504255adp+0;
-    return __builtin_copysign(-acal_expm1_core(-a * q), x);
+    return __builtin_copysign(-acal_expm1_core(-size * q), x);
 }
 
 static inline double acal_tanh_core(double x)
@@ -128,7 +132,6 @@ static inline float acal_gelu_tanh_inline(float x)
 }
 
 float acal_expf(float x);
-float acal_expm1f(float x);
 float acal_logf(float x);
 float acal_tanhf(float x);
 float acal_erff(float x);
