@@ -89,6 +89,7 @@ class ACALSimOpType(Enum):
     SLICE = auto()
     SELECT = auto()
     SPLIT = auto()
+    FLIP = auto()
     COPY = auto()
     CAT = auto()
     PAD = auto()

@@ -256,6 +256,12 @@ ROWS = [
     Row("GELU", lambda a: F.gelu(a, approximate="tanh"), one(special=False)),
     Row("MATMUL", torch.matmul, products()),
     Row("MATMUL", torch.matmul, products((torch.int8, torch.int32, torch.int64))),
+    # dense factors: with a broadcast one eager itself is wrong (PyTorch 2.13)
+    Row(
+        "MATMUL",
+        lambda a, b: torch._int_mm(a.contiguous(), b.contiguous()),
+        st.tuples(tensors((24, 16), (torch.int8,), low=-128, high=127), tensors((16, 8), (torch.int8,))),
+    ),
     Row("MATMUL", lambda a, b: a @ b, st.tuples(tensors((5,)), tensors((5, 3)))),
     Row("GEMM", F.linear, linears(), loose=2),
     Row(
@@ -294,6 +300,8 @@ ROWS = [
     Row("SLICE", lambda x, axis, start, end, step: x.movedim(axis, 0)[start:end:step] * 1, slices()),
     Row("SELECT", lambda x, axis: x.select(axis, -1) * 1, along(ALL)),
     Row("SPLIT", lambda x, axis: torch.split(x, 2, axis)[-1] * 1, along(ALL)),
+    Row("FLIP", lambda x, axis: (x.flip(axis), x.flip(0).reshape(-1) * 1)[0], along(ALL)),
+    Row("FLIP", lambda x, axis: x.flip((axis,)).unsqueeze(0) * 1, along(ALL)),
     Row("COPY", lambda x: x.clone(), one(ALL)),
     Row("CAT", lambda xs, axis: torch.cat(xs, axis), parts()),
     Row("PAD", lambda x: F.pad(x, (1, 2)), one(ALL, filled)),

@@ -124,6 +124,22 @@ class Select(_ViewOperator):
         )
 
 
+class Flip(Operator):
+    """flip(self, dims): negative strides. PyTorch has none, so that a result which the caller sees is copied."""
+
+    op_type = ACALSimOpType.FLIP
+    targets = ("aten.flip.default",)
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        view = to.view(op.inputs[0])
+        for axis in {normal_axis(d, len(view.dims)) for d in op.attrs["dims"]}:
+            view = _window(view, axis, max(view.dims[axis] - 1, 0), view.dims[axis], -1)
+        if op.outputs[0] in to.escaping:
+            to.copy(view, to.define(op.outputs[0]))
+        else:
+            to.alias(op.outputs[0], view)
+
+
 class Split(_ViewOperator):
     """split_with_sizes, unbind-free: consecutive windows along one axis."""
 
