@@ -7,17 +7,20 @@ from collections.abc import Iterator
 
 import pytest
 from command_cases import CASES, make
+from qemu_support import require_qemu
 
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.machine.session import Session
 from acalsim_backend.program.abi import Placement
 
-MACHINES = ["unicorn", "native"]
+MACHINES = ["unicorn", "native", "qemu"]
 HARDWARE = dataclasses.replace(HardwareConfig(), dram=dataclasses.replace(HardwareConfig().dram, size_mib=128))
 
 
 @pytest.fixture(scope="module", params=MACHINES)
 def session(request: pytest.FixtureRequest) -> Iterator[Session]:
+    if request.param == "qemu":
+        require_qemu()
     session = Session(HARDWARE, request.param)
     yield session
     session.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import mmap
+import sys
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,8 @@ ALIGNMENT = 64
 """Bytes; every block starts at a multiple of it, which is more than any dtype or command asks for."""
 
 Bytes = npt.NDArray[np.uint8]
+
+_MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0  # mmap.h; the mmap module names it from Python 3.13 on
 
 
 class Ram:
@@ -38,7 +41,7 @@ class Ram:
         self._protected = (self.base, self.base)
 
     def _map(self) -> mmap.mmap:
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         return mmap.mmap(-1, self.size, flags=flags)
 
     def protect(self, low: int, high: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from acalsim_backend.errors import DeviceError, InputError, MachineError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.machine.base import Platform, find_machine
 from acalsim_backend.machine.budget import instruction_budget
-from acalsim_backend.machine.memory import Block, Bytes, Heap
+from acalsim_backend.machine.memory import Block, Bytes, Heap, Ram
 from acalsim_backend.machine.timeline import CommandTiming, command_timings, untimed
 from acalsim_backend.program.abi import Status
 from acalsim_backend.program.commands import Host, decode
@@ -102,18 +102,14 @@ class Session:
         self._heap = Heap(self.ram)
         self._watchdog = watchdog
         self._timed = machine_class.timed
-        self._devices: tuple[Device, ...] = _devices(self.ram, hardware, functional) if self._timed else ()
+        self._devices: tuple[Device, ...] = make_devices(self.ram, hardware, functional) if self._timed else ()
         self._machine = machine_class(Platform(self.ram, hardware, self._devices, self._host_call, settings))
-        for device in self._accelerators:
+        for device in _accelerators(self._devices):
             device.host_call = self._host_call
         self._programs: dict[int, LoadedProgram] = {}
         self._arena: Block | None = None
         self._running: LoadedProgram | None = None
         self._host_error: BaseException | None = None
-
-    @property
-    def _accelerators(self) -> list[ComputeDevice]:
-        return [d for d in self._devices if isinstance(d, ComputeDevice)]
 
     def allocate(self, nbytes: int) -> Block:
         """A block of guest RAM for what stays between runs.
@@ -194,13 +190,15 @@ class Session:
         if header.runs != runs + 1:
             raise MachineError(f"the firmware did not come to the end of {loaded.program.name}; it wrote: {uart!r}")
         if header.status != Status.OK:
-            raise self._command_error(loaded, header)
+            raise command_error(loaded.program, self._devices, header)
         outputs = {
             number: self._output(loaded, loaded.program.tensors[number])
             for number in loaded.program.outputs
             if loaded.program.tensors[number].kind in _COPIED_OUT and not isinstance(bindings.get(number), Block)
         }
-        return self._result(loaded, header, outputs, uart)
+        if not self._timed:
+            return RunResult(outputs, untimed(loaded.program.commands), None, None, None, None, False, uart)
+        return read_result(loaded.program, self.hardware, self._devices, header, loaded.records, outputs, uart)
 
     def close(self) -> None:
         """End the machine; blocks must not be used after this."""
@@ -220,7 +218,7 @@ class Session:
     def _bind(self, loaded: LoadedProgram, bindings: Mapping[int, Block | npt.NDArray[Any]]) -> None:
         """Write the binding table, copy the inputs in and make all scratch memory NaN."""
         if self._arena is not None:
-            _poison(self._arena.array[: loaded.program.arena_size])
+            poison(self._arena.array[: loaded.program.arena_size])
         table = loaded.bindings
         for tensor in loaded.program.tensors:
             value = bindings.get(tensor.id)
@@ -235,7 +233,7 @@ class Session:
                 buffer = loaded.buffers[tensor.id]
                 table[tensor.id] = buffer.address
                 if tensor.kind is TensorKind.OUTPUT:
-                    _poison(buffer.array)
+                    poison(buffer.array)
                 elif tensor.kind is TensorKind.INPUT:
                     _fill(tensor, buffer, value)
 
@@ -270,35 +268,47 @@ class Session:
             return self.ram.view(self._arena_address() + tensor.offset, tensor.nbytes).copy()
         return loaded.buffers[tensor.id].array.copy()
 
-    def _command_error(self, loaded: LoadedProgram, header: ImageHeader) -> DeviceError:
-        """The error of a command that a device or a kernel refused, in the words of whoever did."""
-        program, index = loaded.program, header.failed_command
-        fault = next((d.fault for d in self._accelerators if d.fault), None)
-        what = _status_name(header.status)
-        if header.failed_address:
-            what += f" at address {header.failed_address:#x}"
-        if index < len(program.commands):
-            command = program.commands[index]
-            what += f" in command {index} ({command.opcode.name}): {program.describe(command)}"
-        error = DeviceError(f"{what}: {fault.text}" if fault is not None else f"{what}: refused by the kernel")
-        error.__cause__ = fault.exception if fault is not None else None
-        return error
 
-    def _result(self, loaded: LoadedProgram, header: ImageHeader, outputs: dict[int, Bytes], uart: str) -> RunResult:
-        commands = loaded.program.commands
-        if not self._timed:
-            return RunResult(outputs, untimed(commands), None, None, None, None, False, uart)
-        segments = [s for d in self._accelerators for s in d.segments]
-        segments.sort(key=lambda segment: segment.instructions)
-        instructions = header.instret_end - header.instret_begin
-        cpu = self.hardware.cpu_to_device_cycles(instructions)
-        accelerator = sum(segment.timing.cycles for segment in segments)
-        timings = command_timings(commands, self.hardware, header.instret_begin, loaded.records, segments)
-        memoised = bool(segments) and all(segment.timing.memoised for segment in segments)
-        return RunResult(outputs, timings, cpu + accelerator, cpu, accelerator, instructions, memoised, uart)
+def command_error(program: Program, devices: Sequence[Device], header: ImageHeader) -> DeviceError:
+    """The error of a command that a device or a kernel refused, in the words of whoever did."""
+    index = header.failed_command
+    fault = next((d.fault for d in _accelerators(devices) if d.fault), None)
+    what = _status_name(header.status)
+    if header.failed_address:
+        what += f" at address {header.failed_address:#x}"
+    if index < len(program.commands):
+        command = program.commands[index]
+        what += f" in command {index} ({command.opcode.name}): {program.describe(command)}"
+    error = DeviceError(f"{what}: {fault.text}" if fault is not None else f"{what}: refused by the kernel")
+    error.__cause__ = fault.exception if fault is not None else None
+    return error
 
 
-def _devices(ram: Ram, hardware: HardwareConfig, functional: str | None) -> tuple[Device, ...]:
+def read_result(
+    program: Program,
+    hardware: HardwareConfig,
+    devices: Sequence[Device],
+    header: ImageHeader,
+    records: npt.NDArray[np.uint64],
+    outputs: dict[int, Bytes],
+    uart: str,
+) -> RunResult:
+    """What a timed machine measured: ``header`` and ``records`` as the guest left them, and the devices' segments."""
+    segments = [s for d in _accelerators(devices) for s in d.segments]
+    segments.sort(key=lambda segment: segment.instructions)
+    instructions = header.instret_end - header.instret_begin
+    cpu = hardware.cpu_to_device_cycles(instructions)
+    accelerator = sum(segment.timing.cycles for segment in segments)
+    timings = command_timings(program.commands, hardware, header.instret_begin, records, segments)
+    memoised = bool(segments) and all(segment.timing.memoised for segment in segments)
+    return RunResult(outputs, timings, cpu + accelerator, cpu, accelerator, instructions, memoised, uart)
+
+
+def _accelerators(devices: Sequence[Device]) -> list[ComputeDevice]:
+    return [d for d in devices if isinstance(d, ComputeDevice)]
+
+
+def make_devices(ram: Ram, hardware: HardwareConfig, functional: str | None) -> tuple[Device, ...]:
     """Devices in the order of the memory map."""
     from acalsim_backend.device.timing import Timing  # needs the engine, which machines without timing do without
 
@@ -307,7 +317,8 @@ def _devices(ram: Ram, hardware: HardwareConfig, functional: str | None) -> tupl
     return EchoDevice(hardware), *accelerators
 
 
-def _poison(memory: Bytes) -> None:
+def poison(memory: Bytes) -> None:
+    """Fill memory with signalling NaNs."""
     words = len(memory) // 4 * 4
     memory[:words].view(np.uint32).fill(SIGNALLING_NAN)
     memory[words:] = 0xFF

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-FETCH_FAULT, LOAD_FAULT, STORE_FAULT = 1, 5, 7
+FETCH_FAULT, BREAKPOINT, LOAD_FAULT, STORE_FAULT = 1, 3, 5, 7
 
 _CAUSES = {
     0: "instruction address misaligned",
     FETCH_FAULT: "instruction access fault",
     2: "illegal instruction",
-    3: "breakpoint",
+    BREAKPOINT: "breakpoint",
     4: "load address misaligned",
     LOAD_FAULT: "load access fault",
     6: "store address misaligned",

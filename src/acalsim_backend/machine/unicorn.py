@@ -15,13 +15,20 @@ import numpy as np
 try:
     from unicorn import (
         UC_ARCH_RISCV,
+        UC_ERR_EXCEPTION,
+        UC_ERR_FETCH_UNMAPPED,
+        UC_ERR_INSN_INVALID,
+        UC_ERR_READ_UNMAPPED,
+        UC_ERR_WRITE_PROT,
+        UC_ERR_WRITE_UNMAPPED,
         UC_HOOK_BLOCK,
         UC_HOOK_INTR,
+        UC_HOOK_MEM_INVALID,
         UC_HOOK_TLB_FILL,
-        UC_MEM_FETCH,
-        UC_MEM_WRITE,
         UC_MODE_RISCV64,
-        UC_PROT_ALL,
+        UC_PROT_EXEC,
+        UC_PROT_READ,
+        UC_PROT_WRITE,
         UC_TLB_VIRTUAL,
         Uc,
         UcError,
@@ -54,14 +61,23 @@ from acalsim_backend.errors import GuestTrapError, MachineError, MissingToolErro
 from acalsim_backend.machine.base import Platform
 from acalsim_backend.machine.elf import Elf, Location
 from acalsim_backend.machine.memory import Ram
-from acalsim_backend.machine.traps import FETCH_FAULT, LOAD_FAULT, STORE_FAULT, describe_trap
+from acalsim_backend.machine.traps import BREAKPOINT, FETCH_FAULT, LOAD_FAULT, STORE_FAULT, describe_trap
 
 HOOKS = Path(__file__).parent / "libacal_unicorn.so"
 SLICE = 1 << 24
 """Instructions after which Python gets its turn, to see Ctrl-C: some 50 ms."""
 
-_MMIO_PAGES = 32
 _UART_LINE_STATUS, _UART_IDLE = 5, 0x60
+_ERROR_CAUSES = {
+    UC_ERR_EXCEPTION: FETCH_FAULT,
+    UC_ERR_FETCH_UNMAPPED: FETCH_FAULT,
+    UC_ERR_INSN_INVALID: BREAKPOINT,
+    UC_ERR_READ_UNMAPPED: LOAD_FAULT,
+    UC_ERR_WRITE_UNMAPPED: STORE_FAULT,
+    UC_ERR_WRITE_PROT: STORE_FAULT,
+}
+"""What Unicorn reports only by ending emulation. Of invalid instructions it so reports ebreak alone."""
+_DATA = UC_PROT_READ | UC_PROT_WRITE
 _MSTATUS_MIE, _MSTATUS_MPIE, _MSTATUS_MPP = 1 << 3, 1 << 7, 3 << 11
 
 Read = Callable[[int, int], int]
@@ -82,9 +98,6 @@ class _Counters(ctypes.Structure):
         ("text_begin", ctypes.c_uint64),
         ("text_end", ctypes.c_uint64),
         ("stop", ctypes.c_void_p),
-        ("mmio_pages", ctypes.c_uint64 * _MMIO_PAGES),
-        ("fault_address", ctypes.c_uint64),
-        ("fault_access", ctypes.c_uint64),
     ]
 
 
@@ -124,7 +137,13 @@ class Core:
         self._hooks = _load_hooks()
         self._uc = Uc(UC_ARCH_RISCV, UC_MODE_RISCV64)
         self._uc.ctl_set_tlb_mode(UC_TLB_VIRTUAL)
-        self._uc.mem_map_ptr(ram.base, ram.size, UC_PROT_ALL, ram.host_address)
+        for begin, end, rights in (
+            (ram.base, text_begin, _DATA),
+            (text_begin, text_end, UC_PROT_READ | UC_PROT_EXEC),
+            (text_end, ram.base + ram.size, _DATA),
+        ):
+            if end > begin:
+                self._uc.mem_map_ptr(begin, end - begin, rights, ram.host_address + begin - ram.base)
         self._ram = ram  # keeps the mapping alive
         self._memory = ctypes.create_string_buffer(self._hooks.acal_core_size())
         self._counters = _Counters.from_buffer(self._memory)
@@ -132,10 +151,11 @@ class Core:
         self._counters.ram = ram.host_address
         self._counters.text_begin, self._counters.text_end = text_begin, text_end
         self._counters.stop = ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p).value
-        self._pages = 0
         self._hook(UC_HOOK_BLOCK, self._hooks.acal_on_block)
         self._hook(UC_HOOK_TLB_FILL, self._hooks.acal_on_tlb_fill)
         self._uc.hook_add(UC_HOOK_INTR, self._on_exception)
+        self._uc.hook_add(UC_HOOK_MEM_INVALID, self._on_invalid_access)
+        self._bad_access = 0
         self._raised: BaseException | None = None
         self._stopped = False
         self.trap: TrapError | None = None
@@ -154,8 +174,6 @@ class Core:
             self._guarded(write, offset, size, value)
 
         self._uc.mmio_map(address, DEVICE_SIZE, on_read, None, on_write, None)
-        self._counters.mmio_pages[self._pages] = address // DEVICE_SIZE
-        self._pages += 1
 
     @property
     def pc(self) -> int:
@@ -189,8 +207,8 @@ class Core:
             counters.stop_at = min(watchdog, counters.retired + SLICE)
             try:
                 self._uc.emu_start(pc, until)
-            except UcError:
-                self._on_access_fault()
+            except UcError as error:
+                self._on_error(error)
             if self._raised is not None:
                 raise self._raised
             if self._stopped:
@@ -228,10 +246,21 @@ class Core:
         cause = 11 if number == 8 else number  # it takes every environment call for one from user mode
         self._enter_trap(cause, self.pc - 4, 0)
 
-    def _on_access_fault(self) -> None:
-        access = self._counters.fault_access
-        cause = {UC_MEM_FETCH: FETCH_FAULT, UC_MEM_WRITE: STORE_FAULT}.get(access, LOAD_FAULT)
-        self._enter_trap(cause, self.pc, self._counters.fault_address)
+    def _on_invalid_access(self, _: Uc, access: int, address: int, *__: object) -> bool:
+        """A load or store that nothing answers, or a store to code; it ends emulation with an error."""
+        self._bad_access = address
+        return False
+
+    def _on_error(self, error: UcError) -> None:
+        """Exceptions that end emulation, the PC being that of the instruction."""
+        pc, cause, address = self.pc, _ERROR_CAUSES.get(error.errno), 0
+        if cause is None:
+            raise MachineError(f"unicorn: {error}")
+        if cause == FETCH_FAULT:
+            address = pc
+        elif cause != BREAKPOINT:
+            address = self._bad_access
+        self._enter_trap(cause, pc, address)
         self._resumes = True
 
     def _enter_trap(self, cause: int, pc: int, address: int) -> None:
@@ -263,7 +292,7 @@ class UnicornMachine:
 
     def __init__(self, platform: Platform) -> None:
         self._ram = platform.ram
-        self._elf = Elf()
+        self._elf = Elf(platform.firmware)
         text_begin = min(s.address for s in self._elf.segments)
         text_end = self._elf.symbols["__text_end"]
         self._load(self._elf.segments)
@@ -279,7 +308,8 @@ class UnicornMachine:
     def run(self, image: int, watchdog: int) -> str:
         """Reset the core and let the firmware run the image."""
         self._load([s for s in self._elf.segments if s.writable])
-        self._ram.view(self._elf.symbols["acal_boot"], 8).view(np.uint64)[0] = image
+        if image:
+            self._ram.view(self._elf.symbols["acal_boot"], 8).view(np.uint64)[0] = image
         self._uart.clear()
         try:
             self._core.run(self._elf.entry, watchdog)

@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 enum { CACHE_BLOCKS = 16384 }; /* a power of two; two bytes of guest code per slot */
-enum { PAGE_BITS = 12, MMIO_PAGES = 32 };
-enum { MEM_READ = 16, MEM_WRITE = 17, MEM_FETCH = 18, PROT_READ_WRITE = 3, PROT_READ_EXEC = 5 }; /* unicorn.h */
+enum { PAGE_BITS = 12 };
+enum { MEM_FETCH = 18, PROT_READ_WRITE = 3, PROT_ALL = 7 }; /* as in unicorn.h */
 
 typedef struct {
     uint64_t address;
@@ -27,9 +27,6 @@ typedef struct {
     uint64_t text_begin; /* page-aligned range of guest code: readable and executable, everything else is data */
     uint64_t text_end;
     int (*stop)(void *engine);
-    uint64_t mmio_pages[MMIO_PAGES]; /* page numbers; unused ones are 0 */
-    uint64_t fault_address;          /* the last access that nothing answers, or that is not allowed */
-    uint64_t fault_access;
     acal_block_t cache[CACHE_BLOCKS];
 } acal_core_t;
 
@@ -77,29 +74,16 @@ typedef struct {
     int permissions;
 } acal_tlb_entry_t; /* uc_tlb_entry */
 
-/* PROT_ of the page at `address`, 0 if there is nothing. */
-static int permissions(const acal_core_t *core, uint64_t address) {
-    if (address >= core->text_begin && address < core->text_end) return PROT_READ_EXEC;
-    if (address >= core->ram_base && address - core->ram_base < core->ram_size) return PROT_READ_WRITE;
-    for (int i = 0; i < MMIO_PAGES; i++)
-        if (core->mmio_pages[i] != 0 && core->mmio_pages[i] == address >> PAGE_BITS) return PROT_READ_WRITE;
-    return 0;
-}
-
-/* UC_HOOK_TLB_FILL: the identity mapping, with code and data kept apart. False ends emulation at the instruction. */
+/*
+ * UC_HOOK_TLB_FILL: the identity mapping. Only code can be executed, and pages of data must not be executable: the
+ * emulator would watch stores to them. What is missing or read-only is known to the memory behind.
+ */
 bool acal_on_tlb_fill(void *engine, uint64_t address, int access, acal_tlb_entry_t *entry, void *user) {
     (void)engine;
-    acal_core_t *core = user;
-    int allowed = permissions(core, address);
-    bool granted = access == MEM_FETCH   ? allowed == PROT_READ_EXEC
-                   : access == MEM_WRITE ? allowed == PROT_READ_WRITE
-                                         : allowed != 0;
-    if (!granted) {
-        core->fault_address = address;
-        core->fault_access = (uint64_t)access;
-        return false;
-    }
+    const acal_core_t *core = user;
+    bool text = address >= core->text_begin && address < core->text_end;
+    if (access == MEM_FETCH && !text) return false;
     entry->physical = address >> PAGE_BITS << PAGE_BITS;
-    entry->permissions = allowed;
+    entry->permissions = text ? PROT_ALL : PROT_READ_WRITE;
     return true;
 }
