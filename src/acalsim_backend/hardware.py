@@ -103,8 +103,12 @@ class DramConfig:
     interleave_bytes: int = _f(256, "bytes", "neighbouring bytes on one channel", 32, 1 << 20)
     page: Literal["open", "closed"] = _f("open", "name", "whether rows stay open after a run of accesses")
     refresh: Literal["all_bank", "per_bank", "none"] = _f("all_bank", "name", "refresh of the DRAM standard")
-    latency_ns: float = _f(60.0, "ns", "simple: request to first data; DRAM standards: added to the DRAM's own", 0, 100_000)
-    bandwidth_gbytes_per_s: float = _f(25.6, "10^9 bytes/s", "peak of all channels; a DRAM standard's clock follows from it", 0.001, 1_000_000)
+    latency_ns: float = _f(
+        60.0, "ns", "simple: request to first data; DRAM standards: added to the DRAM's own", 0, 100_000
+    )
+    bandwidth_gbytes_per_s: float = _f(
+        25.6, "10^9 bytes/s", "peak of all channels; a DRAM standard's clock follows from it", 0.001, 1_000_000
+    )
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,8 @@ class EnergyConfig:
     mac_f32_pj: float = _f(4.6, "pJ", "f32 multiply 3.7 and add 0.9; Horowitz", 0, 1e6)
     mac_f64_pj: float = _f(18.4, "pJ", "f64 and 64-bit integer multiply-accumulate; assumed 4 times f32", 0, 1e6)
     vector_op_pj: float = _f(0.9, "pJ", "one vector operation on one element, as an f32 add; Horowitz", 0, 1e6)
-    scratchpad_byte_pj: float = _f(2.5, "pJ", "byte of a 32 KiB SRAM read or written (20 pJ per 64 bits); Horowitz", 0, 1e6)
-    accumulator_byte_pj: float = _f(1.25, "pJ", "byte of an 8 KiB SRAM read or written (10 pJ per 64 bits); Horowitz", 0, 1e6)
+    scratchpad_byte_pj: float = _f(2.5, "pJ", "byte of a 32 KiB SRAM, 20 pJ per 64 bits; Horowitz", 0, 1e6)
+    accumulator_byte_pj: float = _f(1.25, "pJ", "byte of an 8 KiB SRAM, 10 pJ per 64 bits; Horowitz", 0, 1e6)
     dram_byte_pj: float = _f(32.0, "pJ", "byte moved from or to DRAM; assumed 4 pJ per bit for LPDDR5", 0, 1e6)
     static_pj_per_cycle: float = _f(50.0, "pJ", "leakage and clock in one device cycle; assumed", 0, 1e9)
 

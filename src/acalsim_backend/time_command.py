@@ -160,7 +160,9 @@ def topology(path: str | Path, *, dtype: DType = DType.F32) -> list[Layer]:
         try:
             sizes = [int(cell) for cell in cells[1:] if ":" not in cell]  # "N:M" is the sparsity of newer files
         except ValueError:
-            raise InputError(f"{path}:{number}: expected a layer name and whole numbers, got {', '.join(cells)}") from None
+            raise InputError(
+                f"{path}:{number}: expected a layer name and whole numbers, got {', '.join(cells)}"
+            ) from None
         if any(size < 1 for size in sizes):
             raise InputError(f"{path}:{number}: sizes must be at least 1, got {', '.join(cells[1:])}")
         if len(sizes) == 3:
@@ -172,8 +174,8 @@ def topology(path: str | Path, *, dtype: DType = DType.F32) -> list[Layer]:
             layers.append(_conv(1, c, h, w, k, r, s, p, q, (stride, stride_w), 0, 1, dtype, name))
         else:
             raise InputError(
-                f"{path}:{number}: {len(sizes)} sizes, expected 3 (M, N, K) or 7 (input height and width, filter height "
-                "and width, channels, filters, stride)"
+                f"{path}:{number}: {len(sizes)} sizes, expected 3 (M, N, K) or 7 (input height and width, filter "
+                "height and width, channels, filters, stride)"
             )
     if not layers:
         raise InputError(f"{path}: no layers; the first line is the header, each further line one layer")
@@ -222,7 +224,9 @@ def make_layers(
         raise UsageError(f"{kind}: sizes must be at least 1, got {' '.join(map(str, sizes))}")
     for option in options:
         if option not in allowed:
-            raise UsageError(f"{kind} has no option --{option}" + (f"; it has --{', --'.join(allowed)}" if allowed else ""))
+            raise UsageError(
+                f"{kind} has no option --{option}" + (f"; it has --{', --'.join(allowed)}" if allowed else "")
+            )
     return [make(*sizes, dtype=DTYPES[dtype], **options)]
 
 

@@ -52,7 +52,10 @@ void DramChannel::start(std::uint64_t now, std::uint64_t source, std::uint64_t a
     s.piece = 0;
     s.done = s.issued = s.last_data = 0;
     s.start = now;
-    if (current_ == source) current_ = kNobody;
+    if (current_ == source) {
+        if (t_.closed_page) close_page(current_bank_);
+        current_ = kNobody;
+    }
     update_next();
 }
 

@@ -137,13 +137,13 @@ double Mapper::estimate(const Contraction& c, const Share& share, const Mapping&
     const double out_bytes = batches * out_tile * row_tiles * col_tiles;
     const double rate = 0.9 * static_cast<double>(config_.memory.bytes_per_cycle.num) /
                         static_cast<double>(config_.memory.bytes_per_cycle.den) / static_cast<double>(config_.cores);
-    const auto transfer = [&](double bytes) { return bytes / rate; };
-    const double latency = static_cast<double>(config_.memory.latency) + kAccessCycles;
-    const double steps = batches * row_tiles * col_tiles * depth_tiles;
     const bool ideal = config_.memory.preset == "ideal";
+    const auto transfer = [&](double bytes) { return ideal ? 0.0 : bytes / rate; };
+    const double latency = ideal ? 0.0 : static_cast<double>(config_.memory.latency) + kAccessCycles;
+    const double steps = batches * row_tiles * col_tiles * depth_tiles;
     // A DMA channel waits out the latency of each of its transfers.
     const double turns = 2 * steps * latency / static_cast<double>(config_.dma.channels);
-    const double memory = ideal ? 0.0 : std::max(transfer(a_bytes + b_bytes + out_bytes), turns);
+    const double memory = std::max(transfer(a_bytes + b_bytes + out_bytes), turns);
 
     const MatrixShape tile = c.matrix(row.size(), col.size(), k.size());
     const Work post = c.post.count() ? vector_work(config_.vector, tile.m * tile.n, c.post) : Work{};

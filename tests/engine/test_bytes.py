@@ -1,0 +1,76 @@
+"""Are the bytes that a command moves those of its operands and its tiling?"""
+
+from __future__ import annotations
+
+import pytest
+from engine_support import layer, run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acalsim_backend.program.abi import DType, View, contiguous_strides
+from acalsim_backend.program.commands import Copy, Gemm, Pool2d
+from acalsim_backend.time_command import Layer
+
+BIG = {"scratchpad__size_kib": 1 << 15, "scratchpad__accumulator_kib": 1 << 15}
+
+
+def view(*dims, at=1 << 32, strides=None):
+    return View(-1, DType.F32, dims, strides or contiguous_strides(dims), at)
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 200))
+def test_does_a_gemm_that_fits_on_chip_move_each_byte_once(m, n, k):
+    _, (row,) = run("edge", layer("gemm", m, n, k), **BIG)
+    assert (row.bytes_read, row.bytes_written) == (4 * (m * k + k * n), 4 * m * n)
+    assert row.macs == m * n * k
+
+
+@given(st.integers(1, 3), st.integers(1, 8), st.integers(5, 20), st.integers(1, 20), st.sampled_from([1, 3, 5]))
+def test_does_a_convolution_that_fits_on_chip_move_each_byte_once(n, c, size, k, taps):
+    _, (row,) = run("edge", layer("conv", n, c, size, size, k, taps, taps, pad=taps // 2), **BIG)
+    assert (row.bytes_read, row.bytes_written) == (4 * (n * c * size**2 + k * c * taps**2), 4 * n * k * size**2)
+    assert row.macs == n * k * size**2 * c * taps**2
+
+
+@given(st.integers(64, 700), st.integers(64, 700), st.integers(64, 700))
+def test_are_the_bytes_of_a_tiled_gemm_whole_passes_over_its_operands(m, n, k):
+    _, (row,) = run("edge", layer("gemm", m, n, k), scratchpad__size_kib=32, scratchpad__accumulator_kib=16)
+    assert row.bytes_written == 4 * m * n
+    a, b = 4 * m * k, 4 * k * n
+    passes = [(i, (row.bytes_read - i * a) / b) for i in range(1, n + 1) if i * a < row.bytes_read]
+    assert any(j == int(j) and j >= 1 for _, j in passes)
+
+
+def test_is_a_broadcast_operand_read_once_in_a_batch():
+    a, b, out = view(8, 50, 60), view(8, 60, 70, at=2 << 32, strides=(0, 70, 1)), view(8, 50, 70, at=3 << 32)
+    _, (row,) = run("edge", Layer(("gemm",), (Gemm(a, b, out),)), **BIG)
+    assert row.bytes_read == 4 * (8 * 50 * 60 + 60 * 70)
+
+
+@pytest.mark.parametrize(("kind", "sizes", "read", "written"), [
+    ("elementwise", (12345,), 2 * 4 * 12345, 4 * 12345),
+    ("softmax", (33, 100), 4 * 3300, 4 * 3300),
+    ("layernorm", (33, 100), 4 * (3300 + 200), 4 * 3300),
+])  # fmt: skip
+def test_does_a_row_or_element_command_move_each_byte_once(kind, sizes, read, written):
+    _, (row,) = run("edge", layer(kind, *sizes))
+    assert (row.bytes_read, row.bytes_written) == (read, written)
+
+
+def test_do_unfused_rows_touch_memory_four_times_for_softmax_and_six_for_layer_norm():
+    _, (softmax,) = run("edge", layer("softmax", 64, 512), vector__fused_rows="false")
+    assert softmax.bytes_read + softmax.bytes_written == 4 * 4 * 64 * 512
+    _, (norm,) = run("edge", layer("layernorm", 64, 512), vector__fused_rows="false")
+    assert norm.bytes_read + norm.bytes_written == 6 * 4 * 64 * 512 + 2 * 4 * 512
+
+
+def test_does_a_transposing_copy_move_each_byte_once():
+    x, out = view(300, 200, strides=(1, 300)), view(300, 200, at=2 << 32)
+    _, (row,) = run("edge", Layer(("copy",), (Copy(x, out),)))
+    assert (row.bytes_read, row.bytes_written) == (4 * 60000, 4 * 60000)
+
+
+def test_does_a_pool_that_fits_read_its_input_once():
+    _, (row,) = run("edge", Layer(("pool",), (Pool2d(view(1, 4, 16, 16), view(1, 4, 8, 8, at=2 << 32), kernel=(2, 2),
+                                                      stride=(2, 2)),)))  # fmt: skip
+    assert (row.bytes_read, row.bytes_written) == (4 * 4 * 256, 4 * 4 * 64)

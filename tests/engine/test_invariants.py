@@ -1,0 +1,143 @@
+"""What holds for every command on every hardware."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from acalsim_backend._engine import Engine
+from engine_support import config, layer, run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acalsim_backend.program.abi import DType, View, contiguous_strides
+from acalsim_backend.program.commands import Barrier, Fill, Gemm
+from acalsim_backend.time_command import Layer
+
+LAYERS = st.one_of(
+    st.builds(lambda m, n, k: layer("gemm", m, n, k), *[st.integers(1, 300)] * 3),
+    st.builds(
+        lambda c, s, k: layer("conv", 1, c, s, s, k, 3, 3, pad=1),
+        st.integers(1, 40),
+        st.integers(3, 40),
+        st.integers(1, 40),
+    ),
+    st.builds(lambda r, c: layer("softmax", r, c), st.integers(1, 300), st.integers(1, 600)),
+    st.builds(lambda r, c: layer("layernorm", r, c), st.integers(1, 300), st.integers(1, 600)),
+    st.builds(lambda n, i: layer("elementwise", n, inputs=i), st.integers(1, 100_000), st.integers(1, 4)),
+    st.builds(lambda h, s, d: layer("attention", h, s, d), st.integers(1, 4), st.integers(1, 100), st.integers(1, 64)),
+)
+HARDWARE = st.fixed_dictionaries(
+    {
+        "array__rows": st.sampled_from([4, 16, 32]),
+        "array__cols": st.sampled_from([8, 16]),
+        "array__count": st.sampled_from([1, 2]),
+        "array__dataflow": st.sampled_from(["ws", "os", "is"]),
+        "array__overlap": st.sampled_from(["none", "double_buffered"]),
+        "vector__fused_rows": st.sampled_from(["true", "false"]),
+        "scratchpad__size_kib": st.sampled_from([32, 128, 1024]),
+        "scratchpad__accumulator_kib": st.sampled_from([16, 128]),
+        "dma__channels": st.sampled_from([1, 2, 5]),
+        "accelerator__cores": st.sampled_from([1, 2, 3]),
+        "dram__preset": st.sampled_from(["simple", "ideal", "DDR4-2400", "LPDDR5-6400", "HBM2"]),
+    }
+)
+
+
+@given(LAYERS, HARDWARE)
+def test_do_stalls_sum_to_the_span_and_units_work_no_longer_than_time_passes(commands, hardware):
+    cycles, rows = run("edge", commands, **hardware)
+    assert len(rows) == len(commands.commands)
+    for row in rows:
+        assert sum(row.stall.values()) == row.end - row.start
+        assert row.end <= cycles
+    cores = hardware["accelerator__cores"]
+    assert sum(r.array_busy for r in rows) <= cores * cycles
+    assert sum(r.vector_busy for r in rows) <= cores * cycles
+    assert (
+        sum(r.macs for r in rows)
+        <= cores * cycles * hardware["array__rows"] * hardware["array__cols"] * hardware["array__count"]
+    )
+    c = config("edge", **hardware)
+    if hardware["dram__preset"] != "ideal":
+        peak = c["memory.bytes_per_cycle.num"] / c["memory.bytes_per_cycle.den"]
+        assert sum(r.bytes_read + r.bytes_written for r in rows) <= cycles * peak
+
+
+@given(LAYERS, LAYERS, HARDWARE)
+def test_do_cycles_not_depend_on_earlier_segments(first, second, hardware):
+    engine, fresh = Engine(config("edge", **hardware)), Engine(config("edge", **hardware))
+    for command in first.commands:
+        engine.submit(0, command.encode())
+    now = engine.run() + 12345
+    engine.completions()
+    for command in second.commands:
+        engine.submit(now, command.encode())
+        fresh.submit(0, command.encode())
+    assert engine.run() - now == fresh.run()
+    assert [(c.id, c.start, c.end) for c in engine.completions()] == [
+        (c.id, c.start, c.end) for c in fresh.completions()
+    ]
+
+
+@given(LAYERS, HARDWARE)
+def test_does_stepping_from_event_to_event_give_the_same_cycles(commands, hardware):
+    engine, stepped = Engine(config("edge", **hardware)), Engine(config("edge", **hardware))
+    for command in commands.commands:
+        engine.submit(0, command.encode())
+        stepped.submit(0, command.encode())
+    end, now = engine.run(), 0
+    while (due := stepped.next_event()) is not None:
+        assert due >= now
+        now = due
+        stepped.advance(now)
+    assert now == end
+    assert [c.stall for c in engine.completions()] == [c.stall for c in stepped.completions()]
+
+
+def test_are_cycles_the_same_in_another_process():
+    code = "from engine_support import layer, run; print(run('tpuv3', layer('attention', 3, 200, 64))[0])"
+    here, _ = run("tpuv3", layer("attention", 3, 200, 64))
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    }
+    assert outputs == {f"{here}\n"}
+
+
+def view(n, at):
+    return View(-1, DType.F32, (n, n), contiguous_strides((n, n)), at)
+
+
+def test_do_independent_commands_overlap_and_dependent_ones_not():
+    gemm = Gemm(view(256, 1 << 32), view(256, 2 << 32), view(256, 3 << 32), id=0)
+    softmax = layer("softmax", 200, 256).commands[0]
+    alone = sum(run("edge", Layer(("",), (c,)))[0] for c in (gemm, softmax))
+    free = softmax.__class__(softmax.x, softmax.out, id=1)
+    bound = softmax.__class__(softmax.x, softmax.out, id=1, deps=(0,))
+    together, _ = run("edge", Layer(("", ""), (gemm, free)))
+    chained, rows = run("edge", Layer(("", ""), (gemm, bound)))
+    assert together < 0.95 * alone
+    assert chained > together
+    assert rows[1].start == rows[0].end
+
+
+def test_does_a_barrier_wait_for_what_it_names():
+    fill = Fill(view(100, 1 << 32), id=0)
+    _, rows = run(
+        "edge", Layer(("", "", ""), (fill, Barrier(id=1, deps=(0,)), Fill(view(100, 2 << 32), id=2, deps=(1,))))
+    )
+    by_id = {r.id: r for r in rows}
+    assert by_id[0].end == by_id[1].start
+    assert by_id[1].end == by_id[2].start
+
+
+@given(st.integers(64, 400), st.sampled_from(["gemm", "softmax", "elementwise"]))
+def test_is_more_bandwidth_never_slower_by_more_than_a_tile(n, kind):
+    command = layer(kind, *{"gemm": (n, n, n), "softmax": (n, n), "elementwise": (n * n,)}[kind])
+    slow, _ = run("edge", command, dram__bandwidth_gbytes_per_s=12.8, dram__refresh="none")
+    fast, _ = run("edge", command, dram__bandwidth_gbytes_per_s=51.2, dram__refresh="none")
+    assert fast <= 1.01 * slow + 2000
