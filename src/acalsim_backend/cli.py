@@ -89,6 +89,9 @@ class _Settings:
     verbose: int = 0
     debug: bool = False
 
+    def reset(self) -> None:
+        self.quiet, self.verbose, self.debug = False, 0, False
+
     def merge(self, quiet: bool, verbose: int, debug: bool) -> None:
         self.quiet |= quiet
         self.verbose = max(self.verbose, verbose)
@@ -582,6 +585,7 @@ def _complain(error: BaseException) -> None:
 
 def main() -> NoReturn:
     """Entry point of the console script; turns exceptions into messages and exit codes."""
+    _settings.reset()
     try:
         app()
         code = 0

@@ -1,4 +1,4 @@
-"""The command in a process of its own, as users start it."""
+"""The command, in this process (PyTorch is loaded once) or in one of its own, as users start it."""
 
 from __future__ import annotations
 
@@ -6,27 +6,63 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
+
+from acalsim_backend import cli
 
 Run = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture
-def acalsim(tmp_path) -> Callable[..., Run]:
-    """``acalsim(*arguments)`` in an empty folder; ``without`` names packages that cannot be imported."""
+def acalsim(tmp_path, monkeypatch, capfd) -> Callable[..., Run]:
+    """``acalsim(*arguments)`` in an empty folder, called in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("ACALSIM_CACHE_DIR", str(tmp_path / "cache"))
 
-    def call(*arguments: str, without: Sequence[str] = (), columns: int = 100) -> Run:
-        hide = f"import sys; sys.modules.update(dict.fromkeys({tuple(without)!r})); "
-        code = hide + "from acalsim_backend.cli import main; sys.argv[0] = 'acalsim'; main()"
-        return subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1", "ACALSIM_CACHE_DIR": str(tmp_path / "cache")},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
+    def call(*arguments: str, columns: int = 100) -> Run:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(sys, "argv", ["acalsim", *arguments])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        if "torch" in sys.modules:
+            sys.modules["torch"]._dynamo.reset()  # machines go with the graphs that were compiled for them
+        out, err = capfd.readouterr()
+        return Run(["acalsim", *arguments], exit_.value.code, out, err)
+
+    return call
+
+
+@pytest.fixture
+def start(tmp_path) -> Callable[..., subprocess.Popen[bytes]]:
+    """``start(*arguments, stderr=..., without=...)``: a process; ``without`` cannot be imported."""
+
+    def call(
+        *arguments: str, stderr: int = subprocess.PIPE, without: Sequence[str] = (), folder: Path = tmp_path
+    ) -> subprocess.Popen[bytes]:
+        hide = f"import sys; sys.modules.update(dict.fromkeys({tuple(without)!r})); sys.argv[0] = 'acalsim'; "
+        return subprocess.Popen(
+            [sys.executable, "-c", f"{hide}from acalsim_backend.cli import main; main()", *arguments],
+            cwd=folder,
+            env={**os.environ, "NO_COLOR": "1", "ACALSIM_CACHE_DIR": str(tmp_path / "cache")},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
         )
+
+    return call
+
+
+@pytest.fixture
+def process(start) -> Callable[..., Run]:
+    """``process(*arguments, without=...)``: the finished run of the command in its own process."""
+
+    def call(*arguments: str, without: Sequence[str] = ()) -> Run:
+        child = start(*arguments, without=without)
+        out, err = child.communicate(timeout=300)
+        return Run(["acalsim", *arguments], child.returncode, out.decode(), err.decode())
 
     return call

@@ -87,6 +87,6 @@ def test_does_doctor_look_at_the_environment(tmp_path):
     }
     found = {check.name: check for check in doctor.diagnose(environment)}
     assert "no-such-gcc is not on the path" in found["CROSS_COMPILE"].found
-    assert "no-such-qemu is not on the path" in found["qemu"].found
+    assert "no-such-qemu" in found["qemu"].found
     assert not found["cache folder"].good
     assert not any(found[name].required for name in ("CROSS_COMPILE", "qemu"))

@@ -7,8 +7,8 @@ import json
 import pytest
 
 
-def test_are_array_cycles_the_closed_form_of_a_weight_stationary_array(acalsim):
-    run = acalsim("time", "gemm", "512", "256", "128", "--json", "-", without=("torch", "numpy"))
+def test_are_array_cycles_the_closed_form_of_a_weight_stationary_array(process):
+    run = process("time", "gemm", "512", "256", "128", "--json", "-", without=("torch", "numpy"))
     assert run.returncode == 0, run.stderr
     document = json.loads(run.stdout)
     (row,) = document["layers"]
