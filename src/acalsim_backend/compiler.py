@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import fx
 from torch._decomp import core_aten_decompositions
+from torch._subclasses.fake_tensor import FakeTensor
 from torch._higher_order_ops.effects import with_effects
 
 from acalsim_backend.errors import InputError, UnsupportedError
@@ -60,6 +61,8 @@ class ACALSimCompiler:
             gm = to_core_aten(gm, example_inputs)
         ir = _Capture(without_effect_tokens(gm), example_inputs, graph_name, static).run()
         ir.verify()
+        if not any(isinstance(value, (FakeTensor, torch.SymInt)) for value in example_inputs):
+            ir.examples = tuple(example_inputs)
         log.debug("%s", ir)
         if self.verbose:
             print(ir)

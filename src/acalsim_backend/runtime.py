@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from acalsim_backend.codegen.snapshot import Snapshot
 from acalsim_backend.ir import DTYPES, ACALSimOp
 from acalsim_backend.ops.evaluate import evaluate
 from acalsim_backend.passes import Compiled
@@ -99,6 +100,18 @@ class Executable:
         bindings.update(prepared)
         result = self.session.run(self._loaded, bindings)
         return self._collect(args, result, prepared), result
+
+    def snapshot(self, args: Sequence[Any]) -> Snapshot:
+        """The Program with the weights and inputs in ``args``; what depends on weights is computed on the session."""
+        prepared = self._prepare_weights(args)
+        data = {number: block.array.tobytes() for number, block in prepared.items()}
+        for tensor in self.program.tensors:
+            if tensor.kind in (TensorKind.WEIGHT, TensorKind.INPUT):
+                data[tensor.id] = raw_bytes(args[self.compiled.ir.arguments[tensor.name]]).tobytes()
+        lowered = self.compiled.lowered
+        labels = [*self.compiled.ir.outputs, *(f"new value of {name}," for name, _ in lowered.mutations)]
+        views = (*lowered.outputs, *(view for _, view in lowered.mutations))
+        return Snapshot(self.program.name, self.program, data, views, tuple(labels))
 
     def _weight(self, name: str, args: Sequence[Any]) -> Resident:
         return self.weights.bind(args[self.compiled.ir.arguments[name]])

@@ -60,6 +60,7 @@ def generate() -> Iterator[str]:
         abi.OperandFlag,
         registers.Register,
         registers.StatusBit,
+        registers.ControlBit,
     ):
         yield from abi.c_enum(enumeration)
     yield abi.OPERAND_DECLARATION

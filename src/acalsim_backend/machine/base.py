@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 from acalsim_backend.device.device import Device
 from acalsim_backend.errors import UnknownNameError
 from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.machine.elf import FIRMWARE
 from acalsim_backend.machine.memory import Ram
 
 
@@ -24,6 +26,8 @@ class Platform:
     """Runs the HOST command of that index; may raise."""
     settings: object | None = None
     """What the machine alone understands, such as a QemuConfig."""
+    firmware: Path = FIRMWARE
+    """The ELF that the CPU runs; one that is not the firmware brings its own commands and is run with image 0."""
 
 
 class Machine(Protocol):
