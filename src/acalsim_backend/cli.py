@@ -235,9 +235,7 @@ def _simulate(
         progress.stage("running eagerly")
         expected, seconds = run_eagerly(model, inputs)
         progress.stage(f"simulating on {machine}")
-        outputs, report = simulate(
-            model, inputs, hardware=hardware, machine=machine, place=place.value, **settings
-        )
+        outputs, report = simulate(model, inputs, hardware=hardware, machine=machine, place=place.value, **settings)
         progress.stage("comparing")
         return dataclasses.replace(
             report, model=target, outputs=compare(outputs, expected), wall_s={**report.wall_s, "eager": seconds}
@@ -421,7 +419,9 @@ def hw_check(
 @_command(device_app)
 def serve(
     socket: Annotated[Path, typer.Option("--socket", metavar="PATH", help="Unix socket to listen on.")],
-    protocol: Annotated[Protocol, typer.Option(help="vfio-user for QEMU, mmio for test programs.")] = Protocol.vfio_user,
+    protocol: Annotated[
+        Protocol, typer.Option(help="vfio-user for QEMU, mmio for test programs.")
+    ] = Protocol.vfio_user,
     devices: Annotated[
         Path | None, typer.Option("--devices", metavar="FILE", help="Devices file: names, bases, hardware.")
     ] = None,

@@ -44,7 +44,9 @@ def serve_devices(
         if protocol == "mmio":
             note(f"listening at {path}; Ctrl-C ends the server")
         else:
-            note(f"listening at {path}; Ctrl-C ends the server. In another terminal:\n\n{qemu_command(_program(), path)}\n")
+            note(
+                f"listening at {path}; Ctrl-C ends the server. In another terminal:\n\n{qemu_command(_program(), path)}\n"
+            )
         try:
             while True:
                 connection, _ = listener.accept()

@@ -51,7 +51,6 @@ STALLED_TICKS = 10
 
 _DEVICE_TREE_ROOM = 2 << 20  # QEMU puts its device tree into the last 2 MiB of RAM, which the session therefore lacks
 _DEVICE_TREE_MAGIC = b"\xd0\x0d\xfe\xed"
-_EXIT_WITH_PARENT = (11, 0)  # the first version that has it
 _MTIME = 0x0200_BFF8
 _INSTRUCTIONS_PER_TICK = 100  # mtime has 10 MHz and an instruction takes 1 ns
 _EXIT_PASS, _EXIT_COMMAND_FAILED, _EXIT_TRAP = 0, 1, 2
@@ -170,9 +169,7 @@ class _Bus:
 class _Guest:
     """One QEMU process and what is connected to it."""
 
-    def __init__(
-        self, qemu: Qemu, config: QemuConfig, ram: SharedRam, board: Board, elf: Elf, watchdog: int
-    ) -> None:
+    def __init__(self, qemu: Qemu, config: QemuConfig, ram: SharedRam, board: Board, elf: Elf, watchdog: int) -> None:
         self._qemu = qemu
         self._config = config
         self._ram = ram
@@ -237,7 +234,9 @@ class _Guest:
     # --- starting ---
 
     def _start(self) -> subprocess.Popen[bytes]:
-        self._folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="acalsim-", ignore_cleanup_errors=True))
+        self._folder = self._open.enter_context(
+            tempfile.TemporaryDirectory(prefix="acalsim-", ignore_cleanup_errors=True)
+        )
         folder = os.open(self._folder, os.O_PATH)
         self._open.callback(os.close, folder)
         path = f"/proc/self/fd/{folder}/socket"  # short, wherever the folder is
@@ -277,8 +276,8 @@ class _Guest:
         return process
 
     def _guard(self) -> list[str]:
-        """What ends QEMUs that cannot do it themselves when this process is killed."""
-        setpriv = shutil.which("setpriv") if self._qemu.version < _EXIT_WITH_PARENT else None
+        """What ends QEMU when this process is killed. Its own exit-with-parent is no help while it waits for an answer."""
+        setpriv = shutil.which("setpriv")
         return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
     def _arguments(self, socket_path: str, monitor: int) -> Iterator[str]:
@@ -290,12 +289,13 @@ class _Guest:
             "x-msg-timeout": 86_400_000,
         }
         yield from ("-M", "virt,memory-backend=ram", "-m", f"{size}M", "-smp", "1", "-nodefaults", "-nographic", "-S")
-        yield from ("-object", f"memory-backend-file,id=ram,size={size}M,share=on,mem-path=/proc/self/fd/{self._ram.fd}")
+        yield from (
+            "-object",
+            f"memory-backend-file,id=ram,size={size}M,share=on,mem-path=/proc/self/fd/{self._ram.fd}",
+        )
         yield from ("-icount", "shift=0,sleep=off", "-bios", "none", "-serial", "stdio", "-monitor", "none")
         yield from ("-chardev", f"socket,id=monitor,fd={monitor}", "-qmp", "chardev:monitor")
         yield from ("-device", json.dumps(device))
-        if self._qemu.version >= _EXIT_WITH_PARENT:
-            yield from ("-run-with", "exit-with-parent=on")
         if self._config.gdb_port is not None:
             yield from ("-gdb", f"tcp:127.0.0.1:{self._config.gdb_port}")
         yield from self._config.extra_args
@@ -431,7 +431,9 @@ class _Monitor:
 
     def ask(self, command: str, then: Callable[[Any], object], **arguments: Any) -> None:
         """Send a command; ``then`` gets what it returns."""
-        text = json.dumps({"execute": command, "arguments": arguments}) if arguments else json.dumps({"execute": command})
+        text = (
+            json.dumps({"execute": command, "arguments": arguments}) if arguments else json.dumps({"execute": command})
+        )
         with contextlib.suppress(OSError):  # the process ended, which its descriptor tells
             self._socket.sendall(text.encode() + b"\n")
             self._waiting.append(then)

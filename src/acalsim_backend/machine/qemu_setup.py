@@ -126,7 +126,9 @@ def install_qemu(cache: Path) -> Qemu:
         what = f"{', '.join(missing)} missing" if missing else f"{sys.platform} on {platform.machine()}"
         raise MissingToolError(f"QEMU is set up from Debian's packages, for amd64 and arm64 ({what}): {_ELSEWHERE}")
     if not KEYRING.exists():
-        raise MissingToolError(f"{KEYRING} is missing, which signatures are checked with: apt-get install debian-archive-keyring")
+        raise MissingToolError(
+            f"{KEYRING} is missing, which signatures are checked with: apt-get install debian-archive-keyring"
+        )
     target = private_program(cache).parent
     target.parent.mkdir(parents=True, exist_ok=True)
     problems: list[str] = []
@@ -149,7 +151,9 @@ def install_qemu(cache: Path) -> Qemu:
             made.rename(target)
         _version.cache_clear()
         return _accepted(target / PROGRAM)
-    raise MissingToolError("no Debian archive gave a QEMU that is new enough:\n" + "\n".join(problems) + f"\n{_ELSEWHERE}")
+    raise MissingToolError(
+        "no Debian archive gave a QEMU that is new enough:\n" + "\n".join(problems) + f"\n{_ELSEWHERE}"
+    )
 
 
 class _AptError(Exception):
@@ -165,7 +169,9 @@ def _unpack(folder: Path, suite: Suite, architecture: str) -> None:
     for part in ("lists/partial", "cache/archives/partial"):
         (apt / part).mkdir(parents=True)
     (apt / "status").touch()
-    lines = [f"deb [arch={architecture} signed-by={KEYRING}] {_mirror()} {name} main" for name in (*suite.needs, suite.name)]
+    lines = [
+        f"deb [arch={architecture} signed-by={KEYRING}] {_mirror()} {name} main" for name in (*suite.needs, suite.name)
+    ]
     (apt / "sources.list").write_text("\n".join(lines) + "\n", encoding="utf-8")
     options = {
         "Dir::Etc::SourceList": apt / "sources.list",

@@ -1,17 +1,17 @@
 """The devices file: which devices a server has, where, and on which hardware.
 
-    schema = 1
+schema = 1
 
-    [[device]]
-    name = "Echo"
-    kind = "echo"
-    base = 0x10200000
+[[device]]
+name = "Echo"
+kind = "echo"
+base = 0x10200000
 
-    [[device]]
-    name = "Compute0"
-    kind = "compute"
-    base = 0x10300000
-    hardware = "edge"       # preset, or a hardware file relative to this one; compute only
+[[device]]
+name = "Compute0"
+kind = "compute"
+base = 0x10300000
+hardware = "edge"       # preset, or a hardware file relative to this one; compute only
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def load_devices(path: Path) -> tuple[DeviceEntry, ...]:
         raise InputError(f"{path}: schema is {document.get('schema')!r}, expected schema = {SCHEMA}")
     tables = document.get("device")
     if not isinstance(tables, list) or not tables or set(document) != {"schema", "device"}:
-        raise InputError(f"{path}: expected schema = {SCHEMA} and one [[device]] table or more, got {', '.join(document)}")
+        raise InputError(
+            f"{path}: expected schema = {SCHEMA} and one [[device]] table or more, got {', '.join(document)}"
+        )
     entries = sorted((_entry(path, i, table) for i, table in enumerate(tables)), key=lambda e: e.base)
     for before, entry in zip(entries, entries[1:], strict=False):
         if entry.base < before.base + DEVICE_SIZE:

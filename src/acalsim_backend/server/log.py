@@ -36,7 +36,7 @@ class AccessTrace:
             InputError: it cannot be written.
         """
         try:
-            return cls(Path(path).open("w", encoding="utf-8"))  # noqa: SIM115  # closed by close()
+            return cls(Path(path).open("w", encoding="utf-8"))  # closed by close()
         except OSError as error:
             raise InputError(f"{path}: cannot write the trace there: {error.strerror}; choose another file") from None
 
