@@ -91,7 +91,7 @@ def test_does_a_mistake_in_a_base_name_the_base(tmp_path):
 def test_are_unknown_presets_and_files_told_apart(tmp_path):
     with pytest.raises(UnknownNameError, match="unknown hardware 'edg': did you mean edge"):
         HardwareConfig.load("edg")
-    with pytest.raises(HardwareError, match="no such hardware file; presets are .*edge"):
+    with pytest.raises(HardwareError, match=r"no such hardware file; presets are .*edge"):
         HardwareConfig.load(tmp_path / "absent.toml")
 
 
