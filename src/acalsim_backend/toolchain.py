@@ -170,7 +170,8 @@ class Toolchain:
         if done.returncode != 0:
             lines = done.stderr.strip().splitlines()
             more = [f"... and {len(lines) - SHOWN_LINES} lines more"] if len(lines) > SHOWN_LINES else []
-            raise BuildError("\n".join([f"{self.name} failed with code {done.returncode}:", *lines[:SHOWN_LINES], *more]))
+            title = f"{self.name} failed with code {done.returncode}:"
+            raise BuildError("\n".join([title, *lines[:SHOWN_LINES], *more]))
         return done.stdout
 
 
@@ -196,11 +197,10 @@ def firmware_sources() -> Sources:
 
 def program_sources(files: Sequence[Path], linker_script: Path, data: Sequence[Path] = ()) -> Sources:
     """A generated program: its own sources, which have a ``main``, with the firmware's kernels and driver."""
-    headers = {path.name: path.read_text(encoding="utf-8") for f in files for path in [f.with_suffix(".h")] if path.exists()}
+    beside = [path.with_suffix(".h") for path in files]
+    headers = {path.name: path.read_text(encoding="utf-8") for path in beside if path.exists()}
     runtime = runtime_files(IMAGE_ONLY)
-    return Sources(
-        (*files, *runtime), linker_script, (FIRMWARE_FOLDER,), {ABI_HEADER: _abi(), **headers}, tuple(data)
-    )
+    return Sources((*files, *runtime), linker_script, (FIRMWARE_FOLDER,), {ABI_HEADER: _abi(), **headers}, tuple(data))
 
 
 def runtime_files(without: Iterable[str]) -> tuple[Path, ...]:

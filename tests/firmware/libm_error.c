@@ -12,18 +12,15 @@ typedef struct {
     double (*reference)(double);
 } function_t;
 
-static double sigmoid(double x) {
-    return 1.0 / (1.0 + exp(-x));
-}
+static double sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
 
-static double reciprocal_sqrt(double x) {
-    return 1.0 / sqrt(x);
-}
+static double reciprocal_sqrt(double x) { return 1.0 / sqrt(x); }
 
 /* In the order of FUNCTIONS in libm_error.py. */
 static const function_t functions[] = {
-    {acal_expf, exp}, {acal_logf, log},         {acal_tanhf, tanh},   {acal_erff, erf},
-    {acal_sinf, sin}, {acal_cosf, cos},     {acal_sigmoidf, sigmoid}, {acal_sqrtf, sqrt},   {acal_rsqrtf, reciprocal_sqrt},
+    {acal_expf, exp},         {acal_logf, log},   {acal_tanhf, tanh},
+    {acal_erff, erf},         {acal_sinf, sin},   {acal_cosf, cos},
+    {acal_sigmoidf, sigmoid}, {acal_sqrtf, sqrt}, {acal_rsqrtf, reciprocal_sqrt},
 };
 
 /* Distance of neighbouring f32 at the size of x, also in the subnormal range. */

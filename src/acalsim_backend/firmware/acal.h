@@ -15,14 +15,13 @@
 #endif
 
 /* Leaves the function with a status that is not OK. */
-#define ACAL_TRY(status)                                                                                               \
-    do {                                                                                                               \
-        uint32_t status_ = (status);                                                                                   \
-        if (status_ != ACAL_STATUS_OK)                                                                                 \
-            return status_;                                                                                            \
+#define ACAL_TRY(status)                               \
+    do {                                               \
+        uint32_t status_ = (status);                   \
+        if (status_ != ACAL_STATUS_OK) return status_; \
     } while (0)
 
-/* --- running commands -------------------------------------------------------------------------------------------- */
+/* --- running commands ------------------------------------------------------------------------- */
 
 /* Where a command went wrong: the address of the operand or byte, 0 if no address is to blame. */
 typedef struct {
@@ -42,7 +41,7 @@ uint32_t acal_pool2d(const acal_pool2d_t *command, acal_fault_t *fault);
 uint32_t acal_copy(const acal_copy_t *command, acal_fault_t *fault);
 uint32_t acal_fill(const acal_fill_t *command, acal_fault_t *fault);
 
-/* --- guest memory ------------------------------------------------------------------------------------------------ */
+/* --- guest memory ----------------------------------------------------------------------------- */
 
 /* Pointer to a guest address that acal_check_operand found in range. */
 void *acal_ptr(uint64_t address);
@@ -50,10 +49,7 @@ void *acal_ptr(uint64_t address);
 /* Whether guest bytes [address, address + size) are RAM. */
 int acal_in_ram(uint64_t address, uint64_t size);
 
-/*
- * Checks dtype, rank, dims, alignment and address range of a required operand, and that its dims are `dims` unless
- * that is NULL.
- */
+/* Checks dtype, rank, dims, alignment and address range of a required operand. */
 uint32_t acal_check_operand(const acal_operand_t *operand, acal_fault_t *fault);
 
 /* The same for an operand that may be absent. */
@@ -63,7 +59,7 @@ int acal_present(const acal_operand_t *operand);
 int acal_same_dims(const acal_operand_t *a, const acal_operand_t *b);
 int64_t acal_numel(const acal_operand_t *operand);
 
-/* --- element types ----------------------------------------------------------------------------------------------- */
+/* --- element types ---------------------------------------------------------------------------- */
 
 /* Kernels compute in three types: f16, bf16 and f32 as f32; f64 as f64; integers and bool as i64. */
 typedef enum { ACAL_CLASS_F32, ACAL_CLASS_F64, ACAL_CLASS_I64, ACAL_CLASSES } acal_class_t;
@@ -97,7 +93,7 @@ acal_convert_t *acal_conversion(uint8_t to, uint8_t from);
 typedef void acal_activate_t(void *values, int64_t n);
 uint32_t acal_activation(uint32_t activation, acal_class_t type, acal_activate_t **function);
 
-/* --- iteration ----------------------------------------------------------------------------------------------------- */
+/* --- iteration -------------------------------------------------------------------------------- */
 
 enum { ACAL_NEST_OPERANDS = 12 };
 
@@ -107,10 +103,10 @@ enum { ACAL_NEST_OPERANDS = 12 };
  */
 typedef struct {
     int32_t rank, n_operands;
-    int64_t row;                             /* elements of the innermost dimension */
-    int64_t row_stride[ACAL_NEST_OPERANDS];  /* their strides, in elements */
-    char *data[ACAL_NEST_OPERANDS];          /* first element of the current row */
-    int64_t dims[ACAL_MAX_RANK];             /* outer dimensions */
+    int64_t row;                                      /* elements of the innermost dimension */
+    int64_t row_stride[ACAL_NEST_OPERANDS];           /* their strides, in elements */
+    char *data[ACAL_NEST_OPERANDS];                   /* first element of the current row */
+    int64_t dims[ACAL_MAX_RANK];                      /* outer dimensions */
     int64_t steps[ACAL_NEST_OPERANDS][ACAL_MAX_RANK]; /* their strides, in bytes */
     int64_t index[ACAL_MAX_RANK];
 } acal_nest_t;
@@ -121,7 +117,7 @@ int acal_nest_begin(acal_nest_t *nest, const acal_operand_t *const *operands, in
 /* Goes to the next row; returns 0 after the last. */
 int acal_nest_next(acal_nest_t *nest);
 
-/* --- matrix product ------------------------------------------------------------------------------------------------ */
+/* --- matrix product --------------------------------------------------------------------------- */
 
 /* A strided matrix in memory. Strides in elements. */
 typedef struct {
@@ -140,15 +136,15 @@ typedef void acal_load_a_t(const void *context, void *values, int64_t row, int64
 typedef struct {
     int64_t m, n, k;
     acal_class_t type;
-    acal_matrix_t a;      /* used where load_a is 0 */
-    acal_matrix_t b;      /* used where pack_b is 0 */
+    acal_matrix_t a; /* used where load_a is 0 */
+    acal_matrix_t b; /* used where pack_b is 0 */
     acal_load_a_t *load_a;
     acal_pack_t *pack_b;
     const void *context;
     acal_matrix_t out;
-    acal_matrix_t bias;   /* data 0: none */
+    acal_matrix_t bias; /* data 0: none */
     float alpha, beta;
-    int narrow_integers;  /* accumulate in 32 bits */
+    int narrow_integers; /* accumulate in 32 bits */
     acal_activate_t *activate;
 } acal_product_t;
 
@@ -157,7 +153,7 @@ void acal_product(const acal_product_t *product);
 /* Distributes a row of `columns` class values to row k of W-wide panels of the given depth, zero-filling the last. */
 void acal_panel_row(void *panels, const void *row, acal_class_t type, int64_t columns, int64_t k, int64_t depth);
 
-/* --- walker and devices ---------------------------------------------------------------------------------------------- */
+/* --- walker and devices ----------------------------------------------------------------------- */
 
 /*
  * Run an image: patch addresses from the binding table, walk the commands, fill the records and the result fields of

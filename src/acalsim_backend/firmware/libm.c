@@ -1,48 +1,23 @@
 /* The elementary functions that are called rather than inlined, and entry points for tests. See libm.h. */
 #include "libm.h"
 
-float acal_expf(float x)
-{
-    return acal_exp_inline(x);
-}
+float acal_expf(float x) { return acal_exp_inline(x); }
 
-float acal_tanhf(float x)
-{
-    return acal_tanh_inline(x);
-}
+float acal_tanhf(float x) { return acal_tanh_inline(x); }
 
-float acal_erff(float x)
-{
-    return acal_erf_inline(x);
-}
+float acal_erff(float x) { return acal_erf_inline(x); }
 
-float acal_sigmoidf(float x)
-{
-    return acal_sigmoid_inline(x);
-}
+float acal_sigmoidf(float x) { return acal_sigmoid_inline(x); }
 
-float acal_geluf(float x)
-{
-    return acal_gelu_inline(x);
-}
+float acal_geluf(float x) { return acal_gelu_inline(x); }
 
-float acal_gelu_tanhf(float x)
-{
-    return acal_gelu_tanh_inline(x);
-}
+float acal_gelu_tanhf(float x) { return acal_gelu_tanh_inline(x); }
 
-float acal_sqrtf(float x)
-{
-    return __builtin_sqrtf(x);
-}
+float acal_sqrtf(float x) { return __builtin_sqrtf(x); }
 
-float acal_rsqrtf(float x)
-{
-    return (float)(1.0 / __builtin_sqrt((double)x));
-}
+float acal_rsqrtf(float x) { return (float)(1.0 / __builtin_sqrt((double)x)); }
 
-float acal_logf(float x)
-{
+float acal_logf(float x) {
     double y = acal_log_core(acal_clamp_f64((double)x, 0x1p-149, 0x1p128));
     y = acal_select_f64(x == 0.0f, -__builtin_inf(), y);
     y = acal_select_f64(x == __builtin_inff(), __builtin_inf(), y);
@@ -64,8 +39,7 @@ typedef struct {
  * bits from there on give x * 2/pi modulo 4 with 62 bits after the binary point. The f32 nearest to a multiple of pi/2
  * is still 2^-30 away, which leaves 30 good bits. Arguments below 1/2 need no reduction.
  */
-static acal_reduced_t reduce(float x)
-{
+static acal_reduced_t reduce(float x) {
     uint32_t bits = acal_bits_of_f32(x) & 0x7fffffffu;
     int32_t exponent = (int32_t)(bits >> 23) - 150;
     exponent = (int32_t)acal_min_i64(acal_max_i64(exponent, -24), 104);
@@ -85,8 +59,7 @@ static acal_reduced_t reduce(float x)
     return reduced;
 }
 
-static double sine(acal_reduced_t reduced, uint32_t quadrant)
-{
+static double sine(acal_reduced_t reduced, uint32_t quadrant) {
     double r = reduced.r, z = r * r;
     double s = 0x1.6cd85aa534e66p-19;
     s = s * z + -0x1.a00f9dd0b859dp-13;
@@ -102,23 +75,20 @@ static double sine(acal_reduced_t reduced, uint32_t quadrant)
     return acal_f64_of_bits(acal_bits_of_f64(y) ^ ((uint64_t)(quadrant & 2u) << 62));
 }
 
-float acal_sinf(float x)
-{
+float acal_sinf(float x) {
     acal_reduced_t reduced = reduce(x);
     double y = sine(reduced, reduced.quadrant);
     y = acal_f64_of_bits(acal_bits_of_f64(y) ^ ((uint64_t)(acal_bits_of_f32(x) >> 31) << 63));
     return acal_nan_unless_f32(__builtin_fabsf(x) < __builtin_inff(), (float)y);
 }
 
-float acal_cosf(float x)
-{
+float acal_cosf(float x) {
     acal_reduced_t reduced = reduce(x);
     return acal_nan_unless_f32(__builtin_fabsf(x) < __builtin_inff(), (float)sine(reduced, reduced.quadrant + 1u));
 }
 
 /* Special cases as in C and IEEE 754: pow(x, 0) and pow(1, y) are 1 even for NaN. */
-float acal_powf(float x, float y)
-{
+float acal_powf(float x, float y) {
     const double inf = __builtin_inf();
     double a = __builtin_fabs((double)x), b = (double)y;
     double b_abs = __builtin_fabs(b);

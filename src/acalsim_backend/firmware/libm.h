@@ -16,8 +16,7 @@ typedef struct {
 } acal_exp_parts_t;
 
 /* |x| <= 700, not NaN. Relative error of expm1 is 2^-37. */
-static inline acal_exp_parts_t acal_exp_parts(double x)
-{
+static inline acal_exp_parts_t acal_exp_parts(double x) {
     const double round = 0x1.8p52; /* adding it rounds to an integer, which then stands in the low mantissa bits */
     double shifted = x * 0x1.71547652b82fep+0 + round;
     double k = shifted - round;
@@ -35,21 +34,18 @@ static inline acal_exp_parts_t acal_exp_parts(double x)
     return parts;
 }
 
-static inline double acal_exp_core(double x)
-{
+static inline double acal_exp_core(double x) {
     acal_exp_parts_t parts = acal_exp_parts(x);
     return parts.scale + parts.scale * parts.expm1;
 }
 
-static inline double acal_expm1_core(double x)
-{
+static inline double acal_expm1_core(double x) {
     acal_exp_parts_t parts = acal_exp_parts(x);
     return parts.scale * parts.expm1 + (parts.scale - 1.0);
 }
 
 /* Natural logarithm of a positive finite normal double; relative error 2^-44, also near 1. */
-static inline double acal_log_core(double x)
-{
+static inline double acal_log_core(double x) {
     /* x = 2^k * m with m in [sqrt(1/2), sqrt(2)) */
     uint64_t bits = acal_bits_of_f64(x) - 0x3fe6a09e667f3bcdu;
     double k = (double)((int64_t)bits >> 52);
@@ -67,8 +63,7 @@ static inline double acal_log_core(double x)
  * erf through erf(x) = -expm1(-x Q(x)), where Q is smooth; relative error 2^-37. From |x| = 4 on, where the result
  * rounds to 1 in f32, Q stays what it is: the result goes on to exactly 1, which GELU needs.
  */
-static inline double acal_erf_core(double x)
-{
+static inline double acal_erf_core(double x) {
     double size = acal_clamp_f64(__builtin_fabs(x), 0.0, 30.0);
     double a = acal_clamp_f64(size, 0.0, 4.0);
     double q = -0x1.1bd0b87097332p-27;
@@ -88,44 +83,33 @@ static inline double acal_erf_core(double x)
     return __builtin_copysign(-acal_expm1_core(-size * q), x);
 }
 
-static inline double acal_tanh_core(double x)
-{
+static inline double acal_tanh_core(double x) {
     double e = acal_expm1_core(-2.0 * acal_clamp_f64(__builtin_fabs(x), 0.0, 20.0));
     return __builtin_copysign(-e / (2.0 + e), x);
 }
 
-static inline float acal_exp_inline(float x)
-{
+static inline float acal_exp_inline(float x) {
     return acal_nan_unless_f32(x == x, (float)acal_exp_core(acal_clamp_f64((double)x, -110.0, 110.0)));
 }
 
-static inline float acal_tanh_inline(float x)
-{
-    return acal_nan_unless_f32(x == x, (float)acal_tanh_core((double)x));
-}
+static inline float acal_tanh_inline(float x) { return acal_nan_unless_f32(x == x, (float)acal_tanh_core((double)x)); }
 
-static inline float acal_erf_inline(float x)
-{
-    return acal_nan_unless_f32(x == x, (float)acal_erf_core((double)x));
-}
+static inline float acal_erf_inline(float x) { return acal_nan_unless_f32(x == x, (float)acal_erf_core((double)x)); }
 
-static inline float acal_sigmoid_inline(float x)
-{
+static inline float acal_sigmoid_inline(float x) {
     double e = acal_exp_core(-acal_clamp_f64((double)x, -110.0, 110.0));
     return acal_nan_unless_f32(x == x, (float)(1.0 / (1.0 + e)));
 }
 
 /* x * Phi(x); -inf gives NaN as in PyTorch. */
-static inline float acal_gelu_inline(float x)
-{
+static inline float acal_gelu_inline(float x) {
     double wide = (double)x;
     double y = 0.5 * wide * (1.0 + acal_erf_core(wide * 0x1.6a09e667f3bcdp-1));
     return acal_nan_unless_f32(x == x, (float)y);
 }
 
 /* The tanh approximation: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). */
-static inline float acal_gelu_tanh_inline(float x)
-{
+static inline float acal_gelu_tanh_inline(float x) {
     double wide = (double)x;
     double y = 0.5 * wide * (1.0 + acal_tanh_core(0x1.9884533d43651p-1 * (wide + 0.044715 * wide * wide * wide)));
     return acal_nan_unless_f32(x == x, (float)y);

@@ -8,8 +8,7 @@ struct {
 
 enum { EXIT_NO_IMAGE = 3 };
 
-void acal_main(const void *device_tree)
-{
+void acal_main(const void *device_tree) {
     acal_image_t *image = (acal_image_t *)(uintptr_t)*(volatile uint64_t *)&acal_boot.image;
     if (!image) {
         acal_print("acal: no image: acal_boot.image is 0\n");

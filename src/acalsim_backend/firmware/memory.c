@@ -4,8 +4,7 @@
 
 typedef uint64_t __attribute__((may_alias)) word_t;
 
-void *memcpy(void *to, const void *from, size_t n)
-{
+void *memcpy(void *to, const void *from, size_t n) {
     char *t = to;
     const char *f = from;
     if ((((uintptr_t)t | (uintptr_t)f) & 7) == 0) {
@@ -17,26 +16,20 @@ void *memcpy(void *to, const void *from, size_t n)
             ((word_t *)t)[2] = c;
             ((word_t *)t)[3] = d;
         }
-        for (; n >= 8; n -= 8, t += 8, f += 8)
-            *(word_t *)t = *(const word_t *)f;
+        for (; n >= 8; n -= 8, t += 8, f += 8) *(word_t *)t = *(const word_t *)f;
     } else if ((((uintptr_t)t | (uintptr_t)f) & 3) == 0) {
         for (; n >= 4; n -= 4, t += 4, f += 4)
             *(uint32_t __attribute__((may_alias)) *)t = *(const uint32_t __attribute__((may_alias)) *)f;
     }
-    for (; n > 0; n--)
-        *t++ = *f++;
+    for (; n > 0; n--) *t++ = *f++;
     return to;
 }
 
-void *memset(void *to, int value, size_t n)
-{
+void *memset(void *to, int value, size_t n) {
     char *t = to;
     word_t pattern = (unsigned char)value * 0x0101010101010101u;
-    for (; n > 0 && ((uintptr_t)t & 7) != 0; n--)
-        *t++ = (char)value;
-    for (; n >= 8; n -= 8, t += 8)
-        *(word_t *)t = pattern;
-    for (; n > 0; n--)
-        *t++ = (char)value;
+    for (; n > 0 && ((uintptr_t)t & 7) != 0; n--) *t++ = (char)value;
+    for (; n >= 8; n -= 8, t += 8) *(word_t *)t = pattern;
+    for (; n > 0; n--) *t++ = (char)value;
     return to;
 }

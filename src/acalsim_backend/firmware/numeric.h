@@ -37,51 +37,44 @@
 #define ACAL_UNROLL_8 _Pragma("GCC unroll 8")
 #endif
 
-static inline uint32_t acal_bits_of_f32(float x)
-{
+static inline uint32_t acal_bits_of_f32(float x) {
     uint32_t bits;
     __builtin_memcpy(&bits, &x, sizeof bits);
     return bits;
 }
 
-static inline float acal_f32_of_bits(uint32_t bits)
-{
+static inline float acal_f32_of_bits(uint32_t bits) {
     float x;
     __builtin_memcpy(&x, &bits, sizeof x);
     return x;
 }
 
-static inline uint64_t acal_bits_of_f64(double x)
-{
+static inline uint64_t acal_bits_of_f64(double x) {
     uint64_t bits;
     __builtin_memcpy(&bits, &x, sizeof bits);
     return bits;
 }
 
-static inline double acal_f64_of_bits(uint64_t bits)
-{
+static inline double acal_f64_of_bits(uint64_t bits) {
     double x;
     __builtin_memcpy(&x, &bits, sizeof x);
     return x;
 }
 
 /* All ones where the condition (0 or 1) holds, else 0. */
-static inline uint32_t acal_mask32(int condition)
-{
+static inline uint32_t acal_mask32(int condition) {
     uint32_t mask = -(uint32_t)condition;
     ACAL_OPAQUE(mask);
     return mask;
 }
 
-static inline uint64_t acal_mask64(int condition)
-{
+static inline uint64_t acal_mask64(int condition) {
     uint64_t mask = -(uint64_t)condition;
     ACAL_OPAQUE(mask);
     return mask;
 }
 
-static inline uint32_t acal_select_u32(int condition, uint32_t yes, uint32_t no)
-{
+static inline uint32_t acal_select_u32(int condition, uint32_t yes, uint32_t no) {
 #if defined(__riscv)
     return no ^ ((yes ^ no) & acal_mask32(condition));
 #else
@@ -89,8 +82,7 @@ static inline uint32_t acal_select_u32(int condition, uint32_t yes, uint32_t no)
 #endif
 }
 
-static inline int64_t acal_select_i64(int condition, int64_t yes, int64_t no)
-{
+static inline int64_t acal_select_i64(int condition, int64_t yes, int64_t no) {
 #if defined(__riscv)
     return no ^ ((yes ^ no) & (int64_t)acal_mask64(condition));
 #else
@@ -98,8 +90,7 @@ static inline int64_t acal_select_i64(int condition, int64_t yes, int64_t no)
 #endif
 }
 
-static inline float acal_select_f32(int condition, float yes, float no)
-{
+static inline float acal_select_f32(int condition, float yes, float no) {
 #if defined(__riscv)
     return acal_f32_of_bits(acal_select_u32(condition, acal_bits_of_f32(yes), acal_bits_of_f32(no)));
 #else
@@ -107,8 +98,7 @@ static inline float acal_select_f32(int condition, float yes, float no)
 #endif
 }
 
-static inline double acal_select_f64(int condition, double yes, double no)
-{
+static inline double acal_select_f64(int condition, double yes, double no) {
 #if defined(__riscv)
     return acal_f64_of_bits(
         (uint64_t)acal_select_i64(condition, (int64_t)acal_bits_of_f64(yes), (int64_t)acal_bits_of_f64(no)));
@@ -122,12 +112,11 @@ static inline double acal_select_f64(int condition, double yes, double no)
  * of a quiet NaN. The instructions are written out because gcc calls a C library for the builtins.
  */
 #if defined(__riscv)
-#define ACAL_FLOAT_INSTRUCTION(NAME, TYPE, INSTRUCTION)                                                                \
-    static inline TYPE NAME(TYPE a, TYPE b)                                                                            \
-    {                                                                                                                  \
-        TYPE result;                                                                                                   \
-        __asm__(INSTRUCTION " %0, %1, %2" : "=f"(result) : "f"(a), "f"(b));                                            \
-        return result;                                                                                                 \
+#define ACAL_FLOAT_INSTRUCTION(NAME, TYPE, INSTRUCTION)                     \
+    static inline TYPE NAME(TYPE a, TYPE b) {                               \
+        TYPE result;                                                        \
+        __asm__(INSTRUCTION " %0, %1, %2" : "=f"(result) : "f"(a), "f"(b)); \
+        return result;                                                      \
     }
 
 ACAL_FLOAT_INSTRUCTION(acal_fmax_s, float, "fmax.s")
@@ -135,113 +124,68 @@ ACAL_FLOAT_INSTRUCTION(acal_fmin_s, float, "fmin.s")
 ACAL_FLOAT_INSTRUCTION(acal_fmax_d, double, "fmax.d")
 ACAL_FLOAT_INSTRUCTION(acal_fmin_d, double, "fmin.d")
 
-static inline float acal_nan_unless_f32(int ordered, float x)
-{
+static inline float acal_nan_unless_f32(int ordered, float x) {
     return acal_f32_of_bits(acal_bits_of_f32(x) | (acal_mask32(!ordered) & 0x7fc00000u));
 }
 
-static inline double acal_nan_unless_f64(int ordered, double x)
-{
+static inline double acal_nan_unless_f64(int ordered, double x) {
     return acal_f64_of_bits(acal_bits_of_f64(x) | (acal_mask64(!ordered) & 0x7ff8000000000000u));
 }
 
-static inline float acal_max_f32(float a, float b)
-{
+static inline float acal_max_f32(float a, float b) {
     return acal_nan_unless_f32((a == a) & (b == b), acal_fmax_s(a, b));
 }
 
-static inline float acal_min_f32(float a, float b)
-{
+static inline float acal_min_f32(float a, float b) {
     return acal_nan_unless_f32((a == a) & (b == b), acal_fmin_s(a, b));
 }
 
-static inline double acal_max_f64(double a, double b)
-{
+static inline double acal_max_f64(double a, double b) {
     return acal_nan_unless_f64((a == a) & (b == b), acal_fmax_d(a, b));
 }
 
-static inline double acal_min_f64(double a, double b)
-{
+static inline double acal_min_f64(double a, double b) {
     return acal_nan_unless_f64((a == a) & (b == b), acal_fmin_d(a, b));
 }
 
 /* Bounds x; NaN becomes one of the bounds. */
-static inline double acal_clamp_f64(double x, double low, double high)
-{
+static inline double acal_clamp_f64(double x, double low, double high) {
     return acal_fmin_d(acal_fmax_d(x, low), high);
 }
 #else
-static inline float acal_nan_unless_f32(int ordered, float x)
-{
-    return ordered ? x : __builtin_nanf("");
-}
+static inline float acal_nan_unless_f32(int ordered, float x) { return ordered ? x : __builtin_nanf(""); }
 
-static inline double acal_nan_unless_f64(int ordered, double x)
-{
-    return ordered ? x : __builtin_nan("");
-}
+static inline double acal_nan_unless_f64(int ordered, double x) { return ordered ? x : __builtin_nan(""); }
 
-static inline float acal_max_f32(float a, float b)
-{
-    return (a > b) | (a != a) ? a : b;
-}
+static inline float acal_max_f32(float a, float b) { return (a > b) | (a != a) ? a : b; }
 
-static inline float acal_min_f32(float a, float b)
-{
-    return (a < b) | (a != a) ? a : b;
-}
+static inline float acal_min_f32(float a, float b) { return (a < b) | (a != a) ? a : b; }
 
-static inline double acal_max_f64(double a, double b)
-{
-    return (a > b) | (a != a) ? a : b;
-}
+static inline double acal_max_f64(double a, double b) { return (a > b) | (a != a) ? a : b; }
 
-static inline double acal_min_f64(double a, double b)
-{
-    return (a < b) | (a != a) ? a : b;
-}
+static inline double acal_min_f64(double a, double b) { return (a < b) | (a != a) ? a : b; }
 
-static inline double acal_clamp_f64(double x, double low, double high)
-{
+static inline double acal_clamp_f64(double x, double low, double high) {
     x = x > low ? x : low;
     return x < high ? x : high;
 }
 #endif
 
-static inline int64_t acal_max_i64(int64_t a, int64_t b)
-{
-    return acal_select_i64(a > b, a, b);
-}
+static inline int64_t acal_max_i64(int64_t a, int64_t b) { return acal_select_i64(a > b, a, b); }
 
-static inline int64_t acal_min_i64(int64_t a, int64_t b)
-{
-    return acal_select_i64(a < b, a, b);
-}
+static inline int64_t acal_min_i64(int64_t a, int64_t b) { return acal_select_i64(a < b, a, b); }
 
 /* x where it is not negative, else 0; NaN stays. */
-static inline float acal_relu_f32(float x)
-{
-    return acal_f32_of_bits(acal_bits_of_f32(x) & ~acal_mask32(x < 0.0f));
-}
+static inline float acal_relu_f32(float x) { return acal_f32_of_bits(acal_bits_of_f32(x) & ~acal_mask32(x < 0.0f)); }
 
-static inline double acal_relu_f64(double x)
-{
-    return acal_f64_of_bits(acal_bits_of_f64(x) & ~acal_mask64(x < 0.0));
-}
+static inline double acal_relu_f64(double x) { return acal_f64_of_bits(acal_bits_of_f64(x) & ~acal_mask64(x < 0.0)); }
 
-static inline float acal_abs_f32(float x)
-{
-    return __builtin_fabsf(x);
-}
+static inline float acal_abs_f32(float x) { return __builtin_fabsf(x); }
 
-static inline double acal_abs_f64(double x)
-{
-    return __builtin_fabs(x);
-}
+static inline double acal_abs_f64(double x) { return __builtin_fabs(x); }
 
 /* Rounding to integers goes through i64; magnitudes from 2^52 up are integers already. */
-static inline double acal_floor_f64(double x)
-{
+static inline double acal_floor_f64(double x) {
     double truncated = (double)(int64_t)acal_clamp_f64(x, -0x1p53, 0x1p53);
     int64_t above = truncated > x;
     ACAL_OPAQUE(above);
@@ -249,38 +193,24 @@ static inline double acal_floor_f64(double x)
     return acal_select_f64(__builtin_fabs(x) < 0x1p52, floor, x);
 }
 
-static inline double acal_ceil_f64(double x)
-{
-    return -acal_floor_f64(-x);
-}
+static inline double acal_ceil_f64(double x) { return -acal_floor_f64(-x); }
 
-static inline float acal_floor_f32(float x)
-{
-    return (float)acal_floor_f64((double)x);
-}
+static inline float acal_floor_f32(float x) { return (float)acal_floor_f64((double)x); }
 
-static inline float acal_ceil_f32(float x)
-{
-    return (float)acal_ceil_f64((double)x);
-}
+static inline float acal_ceil_f32(float x) { return (float)acal_ceil_f64((double)x); }
 
-/* --- f16 and bf16: round to nearest even, NaN stays NaN, subnormals kept ----------------------------------------- */
+/* --- f16 and bf16: round to nearest even, NaN stays NaN, subnormals kept ---------------------- */
 
-static inline float acal_f32_of_bf16(uint16_t x)
-{
-    return acal_f32_of_bits((uint32_t)x << 16);
-}
+static inline float acal_f32_of_bf16(uint16_t x) { return acal_f32_of_bits((uint32_t)x << 16); }
 
-static inline uint16_t acal_bf16_of_f32(float x)
-{
+static inline uint16_t acal_bf16_of_f32(float x) {
     uint32_t bits = acal_bits_of_f32(x);
     uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     uint32_t quiet = (bits >> 16) | 0x40u;
     return (uint16_t)acal_select_u32((bits & 0x7fffffffu) > 0x7f800000u, quiet, rounded);
 }
 
-static inline float acal_f32_of_f16(uint16_t x)
-{
+static inline float acal_f32_of_f16(uint16_t x) {
     uint32_t sign = (uint32_t)(x & 0x8000u) << 16;
     uint32_t magnitude = (uint32_t)(x & 0x7fffu) << 13;
     uint32_t rebias = 112u << 23;
@@ -292,8 +222,7 @@ static inline float acal_f32_of_f16(uint16_t x)
     return acal_f32_of_bits(bits | sign);
 }
 
-static inline uint16_t acal_f16_of_f32(float x)
-{
+static inline uint16_t acal_f16_of_f32(float x) {
     uint32_t bits = acal_bits_of_f32(x);
     uint32_t sign = (bits >> 16) & 0x8000u;
     uint32_t magnitude = bits & 0x7fffffffu;
@@ -307,16 +236,14 @@ static inline uint16_t acal_f16_of_f32(float x)
     return (uint16_t)(half | sign);
 }
 
-/* --- float to integer, truncating; what does not fit gives the most negative value, as x86 and PyTorch on it ----- */
+/* --- float to integer, truncating; what does not fit gives the most negative value, as x86 and PyTorch on it  */
 
-static inline int64_t acal_i64_of_f64(double x)
-{
+static inline int64_t acal_i64_of_f64(double x) {
     int fits = (x >= -0x1p63) & (x < 0x1p63);
     return acal_select_i64(fits, (int64_t)acal_select_f64(fits, x, 0.0), INT64_MIN);
 }
 
-static inline int64_t acal_i32_of_f64(double x)
-{
+static inline int64_t acal_i32_of_f64(double x) {
     int fits = (x > -0x1p31 - 1.0) & (x < 0x1p31);
     return acal_select_i64(fits, (int64_t)acal_select_f64(fits, x, 0.0), INT32_MIN);
 }

@@ -8,50 +8,42 @@
 /* Takes n values into one accumulator (along) or n values into n accumulators (across). */
 typedef void accumulate_t(void *sums, int64_t *indices, const void *values, int64_t position, int64_t n);
 
-#define PLAIN(NAME, SUM, TYPE, COMBINE)                                                                                \
-    static void NAME##_along(void *sums, int64_t *indices, const void *values, int64_t position, int64_t n)            \
-    {                                                                                                                  \
-        SUM sum = *(SUM *)sums;                                                                                        \
-        const TYPE *value = values;                                                                                    \
-        (void)indices, (void)position;                                                                                 \
-        for (int64_t i = 0; i < n; i++)                                                                                \
-            sum = COMBINE(sum, (SUM)value[i]);                                                                         \
-        *(SUM *)sums = sum;                                                                                            \
-    }                                                                                                                  \
-                                                                                                                       \
-    static void NAME##_across(void *sums, int64_t *indices, const void *values, int64_t position, int64_t n)           \
-    {                                                                                                                  \
-        SUM *sum = sums;                                                                                               \
-        const TYPE *value = values;                                                                                    \
-        (void)indices, (void)position;                                                                                 \
-        ACAL_ELEMENTWISE                                                                                               \
-        for (int64_t i = 0; i < n; i++)                                                                                \
-            sum[i] = COMBINE(sum[i], (SUM)value[i]);                                                                   \
+#define PLAIN(NAME, SUM, TYPE, COMBINE)                                                                        \
+    static void NAME##_along(void *sums, int64_t *indices, const void *values, int64_t position, int64_t n) {  \
+        SUM sum = *(SUM *)sums;                                                                                \
+        const TYPE *value = values;                                                                            \
+        (void)indices, (void)position;                                                                         \
+        for (int64_t i = 0; i < n; i++) sum = COMBINE(sum, (SUM)value[i]);                                     \
+        *(SUM *)sums = sum;                                                                                    \
+    }                                                                                                          \
+                                                                                                               \
+    static void NAME##_across(void *sums, int64_t *indices, const void *values, int64_t position, int64_t n) { \
+        SUM *sum = sums;                                                                                       \
+        const TYPE *value = values;                                                                            \
+        (void)indices, (void)position;                                                                         \
+        ACAL_ELEMENTWISE                                                                                       \
+        for (int64_t i = 0; i < n; i++) sum[i] = COMBINE(sum[i], (SUM)value[i]);                               \
     }
 
 /* Extremes with the position of the first one; the first NaN is the extreme. */
-#define INDEXED(NAME, TYPE, SELECT, BEATS)                                                                             \
-    static inline void NAME##_take(TYPE *best, int64_t *index, TYPE value, int64_t position)                           \
-    {                                                                                                                  \
-        int better = (value BEATS * best) | ((value != value) & (*best == *best));                                     \
-        *best = SELECT(better, value, *best);                                                                          \
-        *index = acal_select_i64(better, position, *index);                                                            \
-    }                                                                                                                  \
-                                                                                                                       \
-    static void NAME##_along(void *sums, int64_t *indices, const void *values, int64_t position, int64_t n)            \
-    {                                                                                                                  \
-        TYPE best = *(TYPE *)sums;                                                                                     \
-        int64_t index = *indices;                                                                                      \
-        for (int64_t i = 0; i < n; i++)                                                                                \
-            NAME##_take(&best, &index, ((const TYPE *)values)[i], position + i);                                       \
-        *(TYPE *)sums = best;                                                                                          \
-        *indices = index;                                                                                              \
-    }                                                                                                                  \
-                                                                                                                       \
-    static void NAME##_across(void *sums, int64_t *indices, const void *values, int64_t position, int64_t n)           \
-    {                                                                                                                  \
-        for (int64_t i = 0; i < n; i++)                                                                                \
-            NAME##_take((TYPE *)sums + i, indices + i, ((const TYPE *)values)[i], position);                           \
+#define INDEXED(NAME, TYPE, SELECT, BEATS)                                                                     \
+    static inline void NAME##_take(TYPE *best, int64_t *index, TYPE value, int64_t position) {                 \
+        int better = (value BEATS * best) | ((value != value) & (*best == *best));                             \
+        *best = SELECT(better, value, *best);                                                                  \
+        *index = acal_select_i64(better, position, *index);                                                    \
+    }                                                                                                          \
+                                                                                                               \
+    static void NAME##_along(void *sums, int64_t *indices, const void *values, int64_t position, int64_t n) {  \
+        TYPE best = *(TYPE *)sums;                                                                             \
+        int64_t index = *indices;                                                                              \
+        for (int64_t i = 0; i < n; i++) NAME##_take(&best, &index, ((const TYPE *)values)[i], position + i);   \
+        *(TYPE *)sums = best;                                                                                  \
+        *indices = index;                                                                                      \
+    }                                                                                                          \
+                                                                                                               \
+    static void NAME##_across(void *sums, int64_t *indices, const void *values, int64_t position, int64_t n) { \
+        for (int64_t i = 0; i < n; i++)                                                                        \
+            NAME##_take((TYPE *)sums + i, indices + i, ((const TYPE *)values)[i], position);                   \
     }
 
 #define PLUS(a, b) ((a) + (b))
@@ -76,12 +68,11 @@ typedef struct {
     accumulate_t *along, *across;
 } reduction_t;
 
-#define REDUCTIONS(NAME)                                                                                               \
-    {                                                                                                                  \
-        {NAME##_f32_along, NAME##_f32_across}, {NAME##_f64_along, NAME##_f64_across},                                  \
-        {                                                                                                              \
-            NAME##_i64_along, NAME##_i64_across                                                                        \
-        }                                                                                                              \
+#define REDUCTIONS(NAME)                                                                \
+    {                                                                                   \
+        {NAME##_f32_along, NAME##_f32_across}, {NAME##_f64_along, NAME##_f64_across}, { \
+            NAME##_i64_along, NAME##_i64_across                                         \
+        }                                                                               \
     }
 
 typedef struct {
@@ -97,47 +88,36 @@ typedef struct {
     int64_t indices[ACAL_BLOCK];
 } state_t;
 
-/* --- checks ------------------------------------------------------------------------------------------------------------------ */
+/* --- checks ----------------------------------------------------------------------------------- */
 
-static uint32_t check_dims(const acal_reduce_t *command)
-{
+static uint32_t check_dims(const acal_reduce_t *command) {
     const acal_operand_t *x = &command->x, *out = &command->out;
-    if (x->rank != out->rank || command->axes >> x->rank != 0)
-        return ACAL_STATUS_BAD_RANK;
+    if (x->rank != out->rank || command->axes >> x->rank != 0) return ACAL_STATUS_BAD_RANK;
     int fits = 1;
-    for (int i = 0; i < x->rank; i++)
-        fits = fits && out->dims[i] == (command->axes >> i & 1 ? 1 : x->dims[i]);
-    if (acal_present(&command->indices))
-        fits = fits && acal_same_dims(out, &command->indices);
+    for (int i = 0; i < x->rank; i++) fits = fits && out->dims[i] == (command->axes >> i & 1 ? 1 : x->dims[i]);
+    if (acal_present(&command->indices)) fits = fits && acal_same_dims(out, &command->indices);
     return fits ? ACAL_STATUS_OK : ACAL_STATUS_BAD_SHAPE;
 }
 
-static uint32_t check(const acal_reduce_t *command, acal_fault_t *fault)
-{
+static uint32_t check(const acal_reduce_t *command, acal_fault_t *fault) {
     ACAL_TRY(acal_check_operand(&command->x, fault));
     ACAL_TRY(acal_check_operand(&command->out, fault));
     ACAL_TRY(acal_check_optional(&command->indices, fault));
-    if (acal_class(command->x.dtype) != acal_class(command->out.dtype))
-        return ACAL_STATUS_BAD_DTYPE;
-    if (command->op > ACAL_REDUCEOP_MIN)
-        return ACAL_STATUS_UNSUPPORTED;
-    if (command->op == ACAL_REDUCEOP_MEAN && !acal_is_float(command->x.dtype))
-        return ACAL_STATUS_BAD_DTYPE;
+    if (acal_class(command->x.dtype) != acal_class(command->out.dtype)) return ACAL_STATUS_BAD_DTYPE;
+    if (command->op > ACAL_REDUCEOP_MIN) return ACAL_STATUS_UNSUPPORTED;
+    if (command->op == ACAL_REDUCEOP_MEAN && !acal_is_float(command->x.dtype)) return ACAL_STATUS_BAD_DTYPE;
     if (acal_present(&command->indices)) {
         int one_axis = command->axes != 0 && (command->axes & (command->axes - 1)) == 0;
-        if (!one_axis || command->op < ACAL_REDUCEOP_MAX)
-            return ACAL_STATUS_UNSUPPORTED;
-        if (command->indices.dtype != ACAL_DTYPE_I64)
-            return ACAL_STATUS_BAD_DTYPE;
+        if (!one_axis || command->op < ACAL_REDUCEOP_MAX) return ACAL_STATUS_UNSUPPORTED;
+        if (command->indices.dtype != ACAL_DTYPE_I64) return ACAL_STATUS_BAD_DTYPE;
     }
     return check_dims(command);
 }
 
-/* --- accumulators -------------------------------------------------------------------------------------------------------------- */
+/* --- accumulators ----------------------------------------------------------------------------- */
 
 /* What a reduction starts from: 0, or the value that every other one beats. */
-static void begin(state_t *state, int64_t n)
-{
+static void begin(state_t *state, int64_t n) {
     uint64_t start = 0;
     int is_max = state->command->op == ACAL_REDUCEOP_MAX;
     if (!state->is_sum && state->type == ACAL_CLASS_F32)
@@ -153,19 +133,16 @@ static void begin(state_t *state, int64_t n)
 }
 
 /* Stores n results from the accumulators at element `at` of the current row of results. */
-static void finish(state_t *state, int64_t at, int64_t n)
-{
+static void finish(state_t *state, int64_t at, int64_t n) {
     const acal_operand_t *out = &state->command->out;
     const acal_nest_t *kept = &state->kept;
     if (state->is_sum && state->type != ACAL_CLASS_I64) {
         double *sums = (double *)state->sums;
         float *narrow = (float *)state->sums;
         if (state->command->op == ACAL_REDUCEOP_MEAN)
-            for (int64_t i = 0; i < n; i++)
-                sums[i] /= (double)state->count;
+            for (int64_t i = 0; i < n; i++) sums[i] /= (double)state->count;
         if (state->type == ACAL_CLASS_F32)
-            for (int64_t i = 0; i < n; i++)
-                narrow[i] = (float)sums[i];
+            for (int64_t i = 0; i < n; i++) narrow[i] = (float)sums[i];
     }
     char *memory = kept->data[0] + at * kept->row_stride[0] * acal_itemsize(out->dtype);
     acal_store_row(memory, state->sums, out->dtype, kept->row_stride[0], n);
@@ -176,19 +153,16 @@ static void finish(state_t *state, int64_t at, int64_t n)
 }
 
 /* A row of x in the type of its class, where it lies if possible; n <= ACAL_BLOCK. */
-static const void *values(state_t *state, const char *memory, int64_t stride, int64_t n)
-{
+static const void *values(state_t *state, const char *memory, int64_t stride, int64_t n) {
     uint8_t dtype = state->command->x.dtype;
-    if (acal_is_natural(dtype) && stride == 1)
-        return memory;
+    if (acal_is_natural(dtype) && stride == 1) return memory;
     acal_load_row(state->loaded, memory, dtype, stride, n);
     return state->loaded;
 }
 
-/* --- the two orders ---------------------------------------------------------------------------------------------------------------- */
+/* --- the two orders --------------------------------------------------------------------------- */
 
-static void reduce_along(state_t *state, int64_t row)
-{
+static void reduce_along(state_t *state, int64_t row) {
     int64_t size = acal_itemsize(state->command->x.dtype), stride = state->reduced.row_stride[0];
     char *first = state->kept.data[1];
     for (int64_t at = 0; at < row; at++) {
@@ -205,8 +179,7 @@ static void reduce_along(state_t *state, int64_t row)
     }
 }
 
-static void reduce_across(state_t *state, int64_t row)
-{
+static void reduce_across(state_t *state, int64_t row) {
     int64_t size = acal_itemsize(state->command->x.dtype), stride = state->kept.row_stride[1];
     for (int64_t at = 0; at < row; at += ACAL_BLOCK) {
         int64_t n = row - at < ACAL_BLOCK ? row - at : ACAL_BLOCK;
@@ -223,8 +196,7 @@ static void reduce_across(state_t *state, int64_t row)
 }
 
 /* The axes of an operand that are reduced, or those that are not. */
-static acal_operand_t part(const acal_operand_t *operand, uint32_t axes)
-{
+static acal_operand_t part(const acal_operand_t *operand, uint32_t axes) {
     acal_operand_t result = *operand;
     result.rank = 0;
     for (int i = 0; i < operand->rank; i++) {
@@ -236,13 +208,9 @@ static acal_operand_t part(const acal_operand_t *operand, uint32_t axes)
     return result;
 }
 
-static int64_t magnitude(int64_t x)
-{
-    return x < 0 ? -x : x;
-}
+static int64_t magnitude(int64_t x) { return x < 0 ? -x : x; }
 
-static void choose(state_t *state)
-{
+static void choose(state_t *state) {
     static const reduction_t reductions[][ACAL_CLASSES] = {
         [ACAL_REDUCEOP_SUM] = REDUCTIONS(sum),
         [ACAL_REDUCEOP_MEAN] = REDUCTIONS(sum),
@@ -256,8 +224,7 @@ static void choose(state_t *state)
                                                               : reductions[op][state->type];
 }
 
-uint32_t acal_reduce(const acal_reduce_t *command, acal_fault_t *fault)
-{
+uint32_t acal_reduce(const acal_reduce_t *command, acal_fault_t *fault) {
     ACAL_SCRATCH state_t state;
     ACAL_TRY(check(command, fault));
     state.command = command;
@@ -268,8 +235,7 @@ uint32_t acal_reduce(const acal_reduce_t *command, acal_fault_t *fault)
     acal_operand_t out = part(&command->out, ~axes), x = part(&command->x, ~axes);
     acal_operand_t indices = part(&command->indices, ~axes), reduced = part(&command->x, axes);
     const acal_operand_t *kept_operands[] = {&out, &x, &indices}, *reduced_operands[] = {&reduced};
-    if (!acal_nest_begin(&state.kept, kept_operands, acal_present(&command->indices) ? 3 : 2))
-        return ACAL_STATUS_OK;
+    if (!acal_nest_begin(&state.kept, kept_operands, acal_present(&command->indices) ? 3 : 2)) return ACAL_STATUS_OK;
     state.count = acal_numel(&reduced);
     if (state.count == 0 && !state.is_sum) {
         fault->address = command->x.addr;

@@ -3,8 +3,7 @@
 
 int main(void);
 
-void acal_main(const void *device_tree)
-{
+void acal_main(const void *device_tree) {
     acal_devices_begin(device_tree);
     acal_power_off((uint32_t)main());
 }

@@ -9,8 +9,7 @@ struct {
 enum { EXIT_TRAP = 2 };
 
 /* Called by the handler in start.S with mcause, mepc and mtval. */
-_Noreturn void acal_trapped(uint64_t cause, uint64_t pc, uint64_t address)
-{
+_Noreturn void acal_trapped(uint64_t cause, uint64_t pc, uint64_t address) {
     acal_trap.cause = cause;
     acal_trap.pc = pc;
     acal_trap.address = address;

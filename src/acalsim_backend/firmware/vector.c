@@ -10,26 +10,24 @@
 
 typedef void kernel_t(void *to, const void *a, const void *b, const void *c, int64_t n);
 
-#define KERNEL(NAME, TO, FROM, EXPRESSION)                                                                             \
-    static void NAME(void *to_, const void *a_, const void *b_, const void *c_, int64_t n)                             \
-    {                                                                                                                  \
-        TO *to = to_;                                                                                                  \
-        const FROM *pa = a_, *pb = b_, *pc = c_;                                                                       \
-        (void)pb, (void)pc;                                                                                            \
-        ACAL_ELEMENTWISE                                                                                               \
-        for (int64_t i = 0; i < n; i++)                                                                                \
-            to[i] = EXPRESSION;                                                                                        \
+#define KERNEL(NAME, TO, FROM, EXPRESSION)                                                   \
+    static void NAME(void *to_, const void *a_, const void *b_, const void *c_, int64_t n) { \
+        TO *to = to_;                                                                        \
+        const FROM *pa = a_, *pb = b_, *pc = c_;                                             \
+        (void)pb, (void)pc;                                                                  \
+        ACAL_ELEMENTWISE                                                                     \
+        for (int64_t i = 0; i < n; i++) to[i] = EXPRESSION;                                  \
     }
 
 #define A pa[i]
 #define B pb[i]
 
-#define FOR_FLOATS(NAME, F32, F64)                                                                                     \
-    KERNEL(NAME##_f32, float, float, F32)                                                                              \
+#define FOR_FLOATS(NAME, F32, F64)        \
+    KERNEL(NAME##_f32, float, float, F32) \
     KERNEL(NAME##_f64, double, double, F64)
 
-#define FOR_ALL(NAME, F32, F64, I64)                                                                                   \
-    FOR_FLOATS(NAME, F32, F64)                                                                                         \
+#define FOR_ALL(NAME, F32, F64, I64) \
+    FOR_FLOATS(NAME, F32, F64)       \
     KERNEL(NAME##_i64, int64_t, int64_t, I64)
 
 /* Integers wrap: they are added as unsigned. */
@@ -62,22 +60,19 @@ KERNEL(sin_f32, float, float, acal_sinf(A))
 KERNEL(cos_f32, float, float, acal_cosf(A))
 
 /* base^exponent modulo 2^64; a negative exponent gives 0 unless the base is 1 or -1. */
-static int64_t integer_power(int64_t base, int64_t exponent)
-{
+static int64_t integer_power(int64_t base, int64_t exponent) {
     uint64_t result = 1, square = (uint64_t)base;
     for (uint64_t rest = (uint64_t)exponent; rest != 0; rest >>= 1, square *= square)
-        if (rest & 1)
-            result *= square;
-    if (exponent >= 0 || base == 1)
-        return (int64_t)result;
+        if (rest & 1) result *= square;
+    if (exponent >= 0 || base == 1) return (int64_t)result;
     return base == -1 ? 1 - 2 * (exponent & 1) : 0;
 }
 
 KERNEL(pow_i64, int64_t, int64_t, integer_power(A, B))
 
-#define COMPARISON(NAME, OPERATOR)                                                                                     \
-    KERNEL(NAME##_f32, int64_t, float, A OPERATOR B)                                                                   \
-    KERNEL(NAME##_f64, int64_t, double, A OPERATOR B)                                                                  \
+#define COMPARISON(NAME, OPERATOR)                    \
+    KERNEL(NAME##_f32, int64_t, float, A OPERATOR B)  \
+    KERNEL(NAME##_f64, int64_t, double, A OPERATOR B) \
     KERNEL(NAME##_i64, int64_t, int64_t, A OPERATOR B)
 
 COMPARISON(eq, ==)
@@ -94,22 +89,20 @@ KERNEL(not_i64, int64_t, int64_t, ~A)
 KERNEL(not_bool, int64_t, int64_t, A ^ 1)
 
 /* The condition is an i64 register that holds 0 or 1, whatever the class of the values. */
-#define WHERE(NAME, TYPE, SELECT)                                                                                      \
-    static void NAME(void *to_, const void *a_, const void *b_, const void *c_, int64_t n)                             \
-    {                                                                                                                  \
-        TYPE *to = to_;                                                                                                \
-        const int64_t *condition = a_;                                                                                 \
-        const TYPE *yes = b_, *no = c_;                                                                                \
-        ACAL_ELEMENTWISE                                                                                               \
-        for (int64_t i = 0; i < n; i++)                                                                                \
-            to[i] = SELECT((int)condition[i], yes[i], no[i]);                                                          \
+#define WHERE(NAME, TYPE, SELECT)                                                            \
+    static void NAME(void *to_, const void *a_, const void *b_, const void *c_, int64_t n) { \
+        TYPE *to = to_;                                                                      \
+        const int64_t *condition = a_;                                                       \
+        const TYPE *yes = b_, *no = c_;                                                      \
+        ACAL_ELEMENTWISE                                                                     \
+        for (int64_t i = 0; i < n; i++) to[i] = SELECT((int)condition[i], yes[i], no[i]);    \
     }
 
 WHERE(where_f32, float, acal_select_f32)
 WHERE(where_f64, double, acal_select_f64)
 WHERE(where_i64, int64_t, acal_select_i64)
 
-/* --- decoding ---------------------------------------------------------------------------------------------------------- */
+/* --- decoding --------------------------------------------------------------------------------- */
 
 enum { N_OPS = ACAL_VECTOROP_WHERE + 1, MAX_INPUTS = 8, MAX_OUTPUTS = 4, NO_DTYPE = 255 };
 
@@ -185,22 +178,19 @@ typedef struct {
     int32_t n_steps, n_row_steps;
     step_t steps[ACAL_MAX_VECTOR_INSTRUCTIONS];     /* what is done per block */
     step_t row_steps[ACAL_MAX_VECTOR_INSTRUCTIONS]; /* LOADs of one value for a whole row */
-    uint8_t dtypes[ACAL_MAX_VECTOR_REGISTERS]; /* what each register holds while decoding; NO_DTYPE: nothing yet */
+    uint8_t dtypes[ACAL_MAX_VECTOR_REGISTERS];      /* what each register holds while decoding; NO_DTYPE: nothing yet */
     uint8_t writes[ACAL_MAX_VECTOR_REGISTERS];
     void *registers[ACAL_MAX_VECTOR_REGISTERS];
     uint64_t storage[ACAL_MAX_VECTOR_REGISTERS][ACAL_BLOCK];
 } program_t;
 
 /* Whether a register exists and holds the dtype. */
-static uint32_t expect(const program_t *program, uint8_t reg, uint8_t dtype)
-{
-    if (reg >= ACAL_MAX_VECTOR_REGISTERS)
-        return ACAL_STATUS_INDEX;
+static uint32_t expect(const program_t *program, uint8_t reg, uint8_t dtype) {
+    if (reg >= ACAL_MAX_VECTOR_REGISTERS) return ACAL_STATUS_INDEX;
     return program->dtypes[reg] == dtype ? ACAL_STATUS_OK : ACAL_STATUS_BAD_DTYPE;
 }
 
-static uint32_t decode_compute(const program_t *program, const acal_vector_instruction_t *code, step_t *step)
-{
+static uint32_t decode_compute(const program_t *program, const acal_vector_instruction_t *code, step_t *step) {
     step->kind = STEP_COMPUTE;
     if (code->op == ACAL_VECTOROP_WHERE) {
         static kernel_t *const kernels[ACAL_CLASSES] = {where_f32, where_f64, where_i64};
@@ -218,44 +208,33 @@ static uint32_t decode_compute(const program_t *program, const acal_vector_instr
     else
         step->b = step->a;
     step->c = step->a;
-    if (rule->compares && acal_is_float(code->dtype))
-        return ACAL_STATUS_BAD_DTYPE;
-    if (rule->compares)
-        step->round = 0; /* 0 and 1 are values of every integer dtype */
+    if (rule->compares && acal_is_float(code->dtype)) return ACAL_STATUS_BAD_DTYPE;
+    if (rule->compares) step->round = 0; /* 0 and 1 are values of every integer dtype */
     step->kernel = rule->kernels[acal_class(from)];
-    if (code->op == ACAL_VECTOROP_NOT && code->dtype == ACAL_DTYPE_BOOL)
-        step->kernel = not_bool;
+    if (code->op == ACAL_VECTOROP_NOT && code->dtype == ACAL_DTYPE_BOOL) step->kernel = not_bool;
     return step->kernel ? ACAL_STATUS_OK : ACAL_STATUS_UNSUPPORTED;
 }
 
 /* Decodes what a LOAD, CONST, CAST or arithmetic instruction does; STORE is decoded by the caller. */
 static uint32_t decode_writer(program_t *program, const acal_vector_t *command, const acal_vector_instruction_t *code,
-                              step_t *step)
-{
-    if (code->dst >= ACAL_MAX_VECTOR_REGISTERS)
-        return ACAL_STATUS_INDEX;
+                              step_t *step) {
+    if (code->dst >= ACAL_MAX_VECTOR_REGISTERS) return ACAL_STATUS_INDEX;
     step->round = code->op == ACAL_VECTOROP_LOAD ? 0 : acal_rounding(code->dtype); /* memory holds rounded values */
     switch (code->op) {
-    case ACAL_VECTOROP_LOAD:
-        if (code->a >= command->n_inputs)
-            return ACAL_STATUS_INDEX;
-        if (command->inputs[code->a].dtype != code->dtype)
-            return ACAL_STATUS_BAD_DTYPE;
-        step->kind = STEP_LOAD;
-        step->operand = (uint8_t)(code->a + command->n_outputs);
-        break;
-    case ACAL_VECTOROP_CONST:
-        step->kind = STEP_CONSTANT;
-        break;
-    case ACAL_VECTOROP_CAST:
-        if (code->src_dtype > ACAL_DTYPE_F64)
-            return ACAL_STATUS_BAD_DTYPE;
-        ACAL_TRY(expect(program, code->a, code->src_dtype));
-        step->kind = STEP_CONVERT;
-        step->convert = acal_conversion(code->dtype, code->src_dtype);
-        break;
-    default:
-        ACAL_TRY(decode_compute(program, code, step));
+        case ACAL_VECTOROP_LOAD:
+            if (code->a >= command->n_inputs) return ACAL_STATUS_INDEX;
+            if (command->inputs[code->a].dtype != code->dtype) return ACAL_STATUS_BAD_DTYPE;
+            step->kind = STEP_LOAD;
+            step->operand = (uint8_t)(code->a + command->n_outputs);
+            break;
+        case ACAL_VECTOROP_CONST: step->kind = STEP_CONSTANT; break;
+        case ACAL_VECTOROP_CAST:
+            if (code->src_dtype > ACAL_DTYPE_F64) return ACAL_STATUS_BAD_DTYPE;
+            ACAL_TRY(expect(program, code->a, code->src_dtype));
+            step->kind = STEP_CONVERT;
+            step->convert = acal_conversion(code->dtype, code->src_dtype);
+            break;
+        default: ACAL_TRY(decode_compute(program, code, step));
     }
     program->dtypes[code->dst] = code->dtype;
     program->writes[code->dst]++;
@@ -263,19 +242,15 @@ static uint32_t decode_writer(program_t *program, const acal_vector_t *command, 
 }
 
 static uint32_t decode_store(const program_t *program, const acal_vector_t *command,
-                             const acal_vector_instruction_t *code, step_t *step)
-{
-    if (code->dst >= command->n_outputs)
-        return ACAL_STATUS_INDEX;
-    if (command->outputs[code->dst].dtype != code->dtype)
-        return ACAL_STATUS_BAD_DTYPE;
+                             const acal_vector_instruction_t *code, step_t *step) {
+    if (code->dst >= command->n_outputs) return ACAL_STATUS_INDEX;
+    if (command->outputs[code->dst].dtype != code->dtype) return ACAL_STATUS_BAD_DTYPE;
     step->kind = STEP_STORE;
     step->operand = code->dst;
     return expect(program, code->a, code->dtype);
 }
 
-static uint32_t decode(program_t *program, const acal_vector_t *command)
-{
+static uint32_t decode(program_t *program, const acal_vector_t *command) {
     for (int i = 0; i < ACAL_MAX_VECTOR_REGISTERS; i++) {
         program->dtypes[i] = NO_DTYPE;
         program->writes[i] = 0;
@@ -285,10 +260,8 @@ static uint32_t decode(program_t *program, const acal_vector_t *command)
     for (int32_t i = 0; i < program->n_steps; i++) {
         const acal_vector_instruction_t *code = &command->instructions[i];
         step_t *step = &program->steps[i];
-        if (code->op >= N_OPS)
-            return ACAL_STATUS_UNSUPPORTED;
-        if (code->dtype > ACAL_DTYPE_F64)
-            return ACAL_STATUS_BAD_DTYPE;
+        if (code->op >= N_OPS) return ACAL_STATUS_UNSUPPORTED;
+        if (code->dtype > ACAL_DTYPE_F64) return ACAL_STATUS_BAD_DTYPE;
         *step = (step_t){.to = code->dst, .a = code->a, .b = code->b, .c = code->c, .dtype = code->dtype};
         step->imm = code->imm;
         if (code->op == ACAL_VECTOROP_STORE)
@@ -299,10 +272,9 @@ static uint32_t decode(program_t *program, const acal_vector_t *command)
     return ACAL_STATUS_OK;
 }
 
-/* --- running ------------------------------------------------------------------------------------------------------------- */
+/* --- running ---------------------------------------------------------------------------------- */
 
-static void fill_constant(void *values, uint8_t dtype, uint64_t imm)
-{
+static void fill_constant(void *values, uint8_t dtype, uint64_t imm) {
     int64_t integer = (int64_t)imm;
     double wide = acal_f64_of_bits(imm);
     float narrow = (float)wide;
@@ -317,8 +289,7 @@ static void fill_constant(void *values, uint8_t dtype, uint64_t imm)
 }
 
 /* Whether a register is stored as it is; another output may have overwritten the input's memory by then. */
-static int is_stored(const program_t *program, uint8_t reg)
-{
+static int is_stored(const program_t *program, uint8_t reg) {
     int stored = 0;
     for (int32_t i = 0; i < program->n_steps; i++)
         stored |= program->steps[i].kind == STEP_STORE && program->steps[i].a == reg;
@@ -329,8 +300,7 @@ static int is_stored(const program_t *program, uint8_t reg)
  * Decides, now that the strides are known, which steps are done per block, which per row, and does those of the whole
  * command. A register that several instructions write is set up per block.
  */
-static void schedule(program_t *program)
-{
+static void schedule(program_t *program) {
     int32_t n = 0;
     program->n_row_steps = 0;
     for (int32_t i = 0; i < program->n_steps; i++) {
@@ -352,13 +322,10 @@ static void schedule(program_t *program)
 }
 
 /* The usual end, one output computed by the instruction before its STORE: computes into the output. */
-static void fuse_store(program_t *program)
-{
-    if (program->n_steps < 2 || program->n_outputs != 1)
-        return;
+static void fuse_store(program_t *program) {
+    if (program->n_steps < 2 || program->n_outputs != 1) return;
     step_t *last = &program->steps[program->n_steps - 1], *before = last - 1;
-    if (last->kind != STEP_STORE || before->kind != STEP_COMPUTE || before->to != last->a)
-        return;
+    if (last->kind != STEP_STORE || before->kind != STEP_COMPUTE || before->to != last->a) return;
     if (acal_is_natural(last->dtype) && last->stride == 1) {
         before->in_place = 1;
         before->operand = last->operand;
@@ -367,36 +334,24 @@ static void fuse_store(program_t *program)
     }
 }
 
-static void run_step(program_t *program, const step_t *step, int64_t start, int64_t n)
-{
+static void run_step(program_t *program, const step_t *step, int64_t start, int64_t n) {
     void **registers = program->registers;
     char *memory = program->nest.data[step->operand] + start * step->pitch;
     void *to = step->in_place ? memory : (void *)program->storage[step->to];
     switch (step->kind) {
-    case STEP_STORE:
-        acal_store_row(memory, registers[step->a], step->dtype, step->stride, n);
-        return;
-    case STEP_LOAD:
-        if (!step->in_place)
-            acal_load_row(to, memory, step->dtype, step->stride, n);
-        break;
-    case STEP_CONSTANT:
-        fill_constant(to, step->dtype, step->imm);
-        break;
-    case STEP_CONVERT:
-        step->convert(to, registers[step->a], n);
-        break;
-    case STEP_COMPUTE:
-        step->kernel(to, registers[step->a], registers[step->b], registers[step->c], n);
-        break;
+        case STEP_STORE: acal_store_row(memory, registers[step->a], step->dtype, step->stride, n); return;
+        case STEP_LOAD:
+            if (!step->in_place) acal_load_row(to, memory, step->dtype, step->stride, n);
+            break;
+        case STEP_CONSTANT: fill_constant(to, step->dtype, step->imm); break;
+        case STEP_CONVERT: step->convert(to, registers[step->a], n); break;
+        case STEP_COMPUTE: step->kernel(to, registers[step->a], registers[step->b], registers[step->c], n); break;
     }
-    if (step->round)
-        step->round(to, n);
+    if (step->round) step->round(to, n);
     registers[step->to] = to;
 }
 
-static void run_row(program_t *program)
-{
+static void run_row(program_t *program) {
     const acal_nest_t *nest = &program->nest;
     int64_t filled = nest->row < ACAL_BLOCK ? nest->row : ACAL_BLOCK;
     for (int32_t i = 0; i < program->n_row_steps; i++) {
@@ -405,21 +360,17 @@ static void run_row(program_t *program)
     }
     for (int64_t start = 0; start < nest->row; start += ACAL_BLOCK) {
         int64_t n = nest->row - start < ACAL_BLOCK ? nest->row - start : ACAL_BLOCK;
-        for (int32_t i = 0; i < program->n_steps; i++)
-            run_step(program, &program->steps[i], start, n);
+        for (int32_t i = 0; i < program->n_steps; i++) run_step(program, &program->steps[i], start, n);
     }
 }
 
-static uint32_t check_operands(const acal_vector_t *command, const acal_operand_t **operands, acal_fault_t *fault)
-{
+static uint32_t check_operands(const acal_vector_t *command, const acal_operand_t **operands, acal_fault_t *fault) {
     if (command->n_inputs > MAX_INPUTS || command->n_outputs > MAX_OUTPUTS || command->n_outputs == 0 ||
         command->n_instructions > ACAL_MAX_VECTOR_INSTRUCTIONS)
         return ACAL_STATUS_INDEX;
     uint32_t n = 0;
-    for (uint32_t i = 0; i < command->n_outputs; i++)
-        operands[n++] = &command->outputs[i];
-    for (uint32_t i = 0; i < command->n_inputs; i++)
-        operands[n++] = &command->inputs[i];
+    for (uint32_t i = 0; i < command->n_outputs; i++) operands[n++] = &command->outputs[i];
+    for (uint32_t i = 0; i < command->n_inputs; i++) operands[n++] = &command->inputs[i];
     for (uint32_t i = 0; i < n; i++) {
         ACAL_TRY(acal_check_operand(operands[i], fault));
         if (!acal_same_dims(operands[i], operands[0])) {
@@ -430,20 +381,17 @@ static uint32_t check_operands(const acal_vector_t *command, const acal_operand_
     return ACAL_STATUS_OK;
 }
 
-uint32_t acal_vector(const acal_vector_t *command, acal_fault_t *fault)
-{
+uint32_t acal_vector(const acal_vector_t *command, acal_fault_t *fault) {
     const acal_operand_t *operands[MAX_OUTPUTS + MAX_INPUTS];
     program_t program;
     ACAL_TRY(check_operands(command, operands, fault));
     ACAL_TRY(decode(&program, command));
     program.n_inputs = (int32_t)command->n_inputs;
     program.n_outputs = (int32_t)command->n_outputs;
-    if (!acal_nest_begin(&program.nest, operands, program.n_inputs + program.n_outputs))
-        return ACAL_STATUS_OK;
+    if (!acal_nest_begin(&program.nest, operands, program.n_inputs + program.n_outputs)) return ACAL_STATUS_OK;
     schedule(&program);
     fuse_store(&program);
-    do
-        run_row(&program);
+    do run_row(&program);
     while (acal_nest_next(&program.nest));
     return ACAL_STATUS_OK;
 }
