@@ -44,9 +44,8 @@ def serve_devices(
         if protocol == "mmio":
             note(f"listening at {path}; Ctrl-C ends the server")
         else:
-            note(
-                f"listening at {path}; Ctrl-C ends the server. In another terminal:\n\n{qemu_command(_program(), path)}\n"
-            )
+            command = qemu_command(_program(), path)
+            note(f"listening at {path}; Ctrl-C ends the server. In another terminal:\n\n{command}\n")
         try:
             while True:
                 connection, _ = listener.accept()

@@ -33,8 +33,8 @@ class Platform:
 class Machine(Protocol):
     """Runs images. A machine is built once per session and keeps its Platform.
 
-    ``timed`` machines execute instructions of a CPU that drives the devices; the others only compute. ``ram_class`` makes
-    the guest RAM from its size in MiB.
+    ``timed`` machines execute instructions of a CPU that drives the devices; the others only compute. ``ram_class``
+    makes the guest RAM from its size in MiB.
     """
 
     timed: ClassVar[bool]

@@ -1,4 +1,4 @@
-"""The machine ``qemu``: the firmware on a stock QEMU, which reaches this process's devices as one PCI device by vfio-user.
+"""The machine ``qemu``: the firmware on a stock QEMU, which reaches this process's devices by vfio-user.
 
 Guest RAM is one memfd that both processes map, so that devices work on it without a copy. QEMU counts instructions
 (``-icount``) on one hart, which makes every run equal to the last digit; the driver tells the devices its count. One
@@ -39,7 +39,7 @@ from acalsim_backend.machine.qemu_setup import Qemu, find_qemu
 from acalsim_backend.machine.traps import describe_trap
 from acalsim_backend.server.board import Board, standard_slots
 from acalsim_backend.server.log import AccessTrace
-from acalsim_backend.server.vfio_user import Disconnected, ProtocolError, VfioUserConnection
+from acalsim_backend.server.vfio_user import DisconnectedError, ProtocolError, VfioUserConnection
 
 log = logging.getLogger(__name__)
 
@@ -276,7 +276,7 @@ class _Guest:
         return process
 
     def _guard(self) -> list[str]:
-        """What ends QEMU when this process is killed. Its own exit-with-parent is no help while it waits for an answer."""
+        """What ends QEMU when this process is killed; its exit-with-parent does not while it waits for an answer."""
         setpriv = shutil.which("setpriv")
         return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
@@ -349,7 +349,7 @@ class _Guest:
         self._accesses += 1
         try:
             self._connection.serve()
-        except Disconnected:
+        except DisconnectedError:
             self._forget(fd)
         except ProtocolError as error:
             if self._process is not None and self._process.poll() is None:

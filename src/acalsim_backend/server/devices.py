@@ -16,6 +16,7 @@ hardware = "edge"       # preset, or a hardware file relative to this one; compu
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def load_devices(path: Path) -> tuple[DeviceEntry, ...]:
             f"{path}: expected schema = {SCHEMA} and one [[device]] table or more, got {', '.join(document)}"
         )
     entries = sorted((_entry(path, i, table) for i, table in enumerate(tables)), key=lambda e: e.base)
-    for before, entry in zip(entries, entries[1:], strict=False):
+    for before, entry in itertools.pairwise(entries):
         if entry.base < before.base + DEVICE_SIZE:
             raise InputError(f"{path}: {entry.name} at {entry.base:#x} overlaps {before.name} at {before.base:#x}")
     names = [e.name for e in entries]

@@ -53,11 +53,14 @@ class AccessTrace:
         self._file.close()
 
 
+_IDLE = StatusBit(0)
+
+
 @dataclass
 class _Known:
     """What the log has said of a device."""
 
-    status: StatusBit = StatusBit(0)
+    status: StatusBit = _IDLE
     busy_since: int = 0
     busy_until: int = 0
 
@@ -93,14 +96,16 @@ class DeviceLog:
 
     def finish(self, board: Board) -> None:
         """The end of a simulation, and its statistics."""
+        end = board.now
         for slot in board.slots:
             known = self._known.get(slot.name)
             if known is not None and known.status & StatusBit.BUSY:
+                end = max(end, known.busy_until)
                 self._completed(slot, known)
-        self._write(f"[Cycle {board.now}] Simulation complete")
+        self._write(f"[Cycle {end}] Simulation complete")
         self._write("")
         self._write("Statistics:")
-        for name, value in statistics(board.slots, board.now, self._transactions).items():
+        for name, value in statistics(board.slots, end, self._transactions).items():
             self._write(f"  {name}: {value}")
         self._known.clear()
         self._transactions = 0
@@ -110,7 +115,7 @@ class DeviceLog:
             segment = slot.device.segments[-1] if slot.device.segments else None
             count = len(segment.commands) if segment else 0
             what = f"{count} command{'' if count == 1 else 's'} complete"
-            after = StatusBit(0)
+            after = _IDLE
         else:
             what, after = "Echo complete", StatusBit.DATA_READY
         self.say(known.busy_until, slot.name, f"{what}, latency={known.busy_until - known.busy_since} cycles")

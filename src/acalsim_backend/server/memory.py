@@ -13,7 +13,7 @@ from acalsim_backend.device.registers import RAM_BASE
 
 
 class SharedMemory:
-    """``size`` bytes of the file ``fd`` as guest RAM from RAM_BASE on. Nothing in it is the server's, so none is protected."""
+    """``size`` bytes of the file ``fd`` as guest RAM from RAM_BASE on, all of it the client's own."""
 
     def __init__(self, fd: int, size: int, offset: int = 0) -> None:
         self.base = RAM_BASE

@@ -18,7 +18,7 @@ from acalsim_backend.server.devices import DeviceEntry, create_slots
 from acalsim_backend.server.log import DeviceLog
 from acalsim_backend.server.memory import SharedMemory
 from acalsim_backend.server.mmio import MmioConnection
-from acalsim_backend.server.vfio_user import Disconnected, ProtocolError, VfioUserConnection
+from acalsim_backend.server.vfio_user import DisconnectedError, ProtocolError, VfioUserConnection
 
 MAX_PATH = 107  # bytes, of the kernel's sockaddr_un
 SERVER = "DeviceServer"
@@ -35,7 +35,8 @@ def listen(path: Path) -> Iterator[socket.socket]:
     """
     if len(os.fsencode(path)) > MAX_PATH:
         raise InputError(
-            f"--socket {path}: {len(os.fsencode(path))} bytes, but a socket's path has at most {MAX_PATH}; choose a shorter one"
+            f"--socket {path}: {len(os.fsencode(path))} bytes, but a socket's path has at most {MAX_PATH}; "
+            "choose a shorter one"
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         try:
@@ -83,14 +84,14 @@ class Server:
         bus = _LateBus(self.entries, (log, *self.observers))
         client = VfioUserConnection(connection, bus)
         try:
-            with contextlib.suppress(Disconnected):
+            with contextlib.suppress(DisconnectedError):
                 while True:
                     client.serve()
         except ProtocolError as error:
             log.say(bus.board.now, SERVER, str(error))
         finally:
             client.close()
-        log.finish(bus.board)
+            log.finish(bus.board)
 
     def serve_mmio(self, connection: socket.socket) -> None:
         """Serve one client to its end, and log it."""
@@ -98,10 +99,12 @@ class Server:
         memory = self.ram if self.ram is not None else SharedMemory.private(_EMPTY_BYTES)
         board = Board(create_slots(self.entries, memory), (log, *self.observers))
         client = MmioConnection(connection, board)
-        with connection:
-            while client.serve():
-                pass
-        log.finish(board)
+        try:
+            with connection:
+                while client.serve():
+                    pass
+        finally:
+            log.finish(board)
 
     def _begin(self) -> DeviceLog:
         log = DeviceLog(self.write)

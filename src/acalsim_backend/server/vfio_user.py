@@ -66,11 +66,11 @@ class ProtocolError(Exception):
     """The peer does not speak vfio-user, or stopped in the middle of a message; nothing more can be read from it."""
 
 
-class Disconnected(Exception):
+class DisconnectedError(Exception):
     """The peer closed the connection between two messages."""
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """A request that is answered with an error."""
 
     def __init__(self, number: int) -> None:
@@ -144,7 +144,7 @@ class VfioUserConnection:
         """Receive one message and answer it; waits for it if it is not there yet.
 
         Raises:
-            Disconnected: there is none, and there will be none.
+            DisconnectedError: there is none, and there will be none.
             ProtocolError: it is not one.
         """
         fds: list[int] = []
@@ -154,7 +154,7 @@ class VfioUserConnection:
             error, reply = 0, b""
             try:
                 reply = self._handle(command, payload, fds)
-            except _Refused as refused:
+            except _RefusedError as refused:
                 error = refused.number
         except (OSError, TimeoutError) as failed:
             raise ProtocolError(f"vfio-user client: {failed}") from None
@@ -180,7 +180,7 @@ class VfioUserConnection:
             if not part:
                 if data:
                     raise ProtocolError("vfio-user client: closed in the middle of a header")
-                raise Disconnected
+                raise DisconnectedError
             if flags & socket.MSG_CTRUNC or len(fds) > MAX_FDS:
                 raise ProtocolError(f"vfio-user client: more than {MAX_FDS} file descriptors in a message")
             data += part
@@ -206,25 +206,25 @@ class VfioUserConnection:
         try:
             self._socket.sendall(_HEADER.pack(number, command, _HEADER.size + len(payload), flags, error) + payload)
         except OSError as failed:
-            raise Disconnected from failed
+            raise DisconnectedError from failed
 
     def _handle(self, command: int, payload: bytes, fds: list[int]) -> bytes:
         if command not in set(Command):
-            raise _Refused(errno.ENOTSUP)
+            raise _RefusedError(errno.ENOTSUP)
         if self._negotiated == (command == Command.VERSION):
-            raise _Refused(errno.EINVAL)
+            raise _RefusedError(errno.EINVAL)
         return self._handlers[Command(command)](payload, fds)
 
     # --- requests: payload to payload ---
 
-    def _version(self, payload: bytes, _: list[int]) -> bytes:
+    def _version(self, payload: bytes, fds: list[int]) -> bytes:
         (major, minor), text = _unpack("<HH", payload)
         try:
             json.loads(text.rstrip(b"\0") or b"{}")
         except (ValueError, RecursionError):
-            raise _Refused(errno.EINVAL) from None
+            raise _RefusedError(errno.EINVAL) from None
         if major != 0:
-            raise _Refused(errno.ENOTSUP)
+            raise _RefusedError(errno.ENOTSUP)
         self._negotiated = True
         ours = {"capabilities": {"max_msg_fds": MAX_FDS, "max_data_xfer_size": MAX_TRANSFER, "pgsizes": 4096}}
         return struct.pack("<HH", 0, min(minor, 1)) + json.dumps(ours).encode() + b"\0"
@@ -235,24 +235,24 @@ class VfioUserConnection:
             try:
                 self._bus.map_memory(address, size, fds[0], offset)
             except ValueError:
-                raise _Refused(errno.EINVAL) from None
+                raise _RefusedError(errno.EINVAL) from None
         return b""
 
-    def _dma_unmap(self, payload: bytes, _: list[int]) -> bytes:
+    def _dma_unmap(self, payload: bytes, fds: list[int]) -> bytes:
         (_, _, address, size), _ = _unpack("<IIQQ", payload)
         self._bus.unmap_memory(address, size)
         return payload
 
-    def _info(self, payload: bytes, _: list[int]) -> bytes:
+    def _info(self, payload: bytes, fds: list[int]) -> bytes:
         _unpack("<IIII", payload)
         return struct.pack("<IIII", 16, 3, _REGIONS, _IRQS)  # a PCI device that can be reset
 
-    def _region_info(self, payload: bytes, _: list[int]) -> bytes:
+    def _region_info(self, payload: bytes, fds: list[int]) -> bytes:
         (_, _, index, _, _, _), _ = _unpack("<IIIIQQ", payload)
         size = self._region_size(index)
         return struct.pack("<IIIIQQ", 32, 3 if size else 0, index, 0, size, 0)
 
-    def _irq_info(self, payload: bytes, _: list[int]) -> bytes:
+    def _irq_info(self, payload: bytes, fds: list[int]) -> bytes:
         (_, _, index, _), _ = _unpack("<IIII", payload)
         return struct.pack("<IIII", 16, *((_INTX_FLAGS, index, 1) if index == _INTX else (1, index, 0)))
 
@@ -269,7 +269,7 @@ class VfioUserConnection:
             self._masked = bool(flags & _SET_MASK)
         return b""
 
-    def _region_read(self, payload: bytes, _: list[int]) -> bytes:
+    def _region_read(self, payload: bytes, fds: list[int]) -> bytes:
         (offset, region, count), _ = _unpack("<QII", payload)
         self._check_access(offset, region, count)
         if region == Region.CONFIG:
@@ -281,18 +281,18 @@ class VfioUserConnection:
             data = self._bus.read(offset, count).to_bytes(count, "little")
         return payload[:16] + data
 
-    def _region_write(self, payload: bytes, _: list[int]) -> bytes:
+    def _region_write(self, payload: bytes, fds: list[int]) -> bytes:
         (offset, region, count), data = _unpack("<QII", payload)
         self._check_access(offset, region, count)
         if len(data) != count:
-            raise _Refused(errno.EINVAL)
+            raise _RefusedError(errno.EINVAL)
         if region == Region.CONFIG:
             self._write_config(offset, data)
         elif offset < self._bus.pages * DEVICE_SIZE:
             self._bus.write(offset, count, int.from_bytes(data, "little"))
         return payload[:16]
 
-    def _reset(self, _: bytes, __: list[int]) -> bytes:
+    def _reset(self, payload: bytes, fds: list[int]) -> bytes:
         self._reset_config()
         self._bus.reset()
         return b""
@@ -304,9 +304,9 @@ class VfioUserConnection:
 
     def _check_access(self, offset: int, region: int, count: int) -> None:
         if offset + count > self._region_size(region) or count == 0:
-            raise _Refused(errno.EINVAL)
+            raise _RefusedError(errno.EINVAL)
         if region == Region.BAR0 and (count not in ACCESS_SIZES or offset % count):
-            raise _Refused(errno.EINVAL)
+            raise _RefusedError(errno.EINVAL)
 
     def _reset_config(self) -> None:
         self._config = bytearray(CONFIG_SIZE)
@@ -339,5 +339,5 @@ class VfioUserConnection:
 def _unpack(layout: str, payload: bytes) -> tuple[Sequence[int], bytes]:
     size = struct.calcsize(layout)
     if len(payload) < size:
-        raise _Refused(errno.EINVAL)
+        raise _RefusedError(errno.EINVAL)
     return struct.unpack_from(layout, payload), payload[size:]

@@ -1,0 +1,250 @@
+"""Do the device servers survive any client, and do they say what the protocols and the tutorial promise?"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from fuzz_servers import fuzz_mmio, fuzz_vfio_user
+from qemu_support import require_qemu
+
+from acalsim_backend.device.registers import DEVICE_BASE, DEVICE_STRIDE, Register, StatusBit
+from acalsim_backend.errors import InputError
+from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.server.devices import load_devices
+from acalsim_backend.server.mmio import REPLY, REQUEST
+from acalsim_backend.server.serve import listen
+from acalsim_backend.toolchain import Toolchain, cache_dir, program_sources
+
+ECHO, COMPUTE = DEVICE_BASE, DEVICE_BASE + DEVICE_STRIDE
+GUEST = Path(__file__).parent / "guest" / "echo.c"
+FIRMWARE = Path(sys.modules["acalsim_backend"].__file__ or "").parent / "firmware"
+DOCS = Path(__file__).parents[2] / "docs" / "cosimulation.md"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_does_the_vfio_user_server_survive_drawn_messages(seed: int) -> None:
+    assert fuzz_vfio_user(1000, seed) > 500
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_does_the_mmio_server_survive_drawn_requests(seed: int) -> None:
+    assert fuzz_mmio(1000, seed) > 100
+
+
+@contextmanager
+def serving(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """`acalsim device serve` in another process, ready for a client; ended with Ctrl-C."""
+    command = [sys.executable, "-m", "acalsim_backend.cli", "device", "serve", "--socket", str(path), *options]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 30
+        while not path.exists() and server.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        yield server
+    finally:
+        if server.poll() is None:
+            server.send_signal(signal.SIGINT)
+            try:
+                server.communicate(timeout=10)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.communicate()
+        assert not path.exists()
+
+
+class Client:
+    """A test program that speaks the MMIO protocol."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(10)
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                self.socket.connect(str(path))
+                break
+            except ConnectionRefusedError:  # bound, but not listening yet
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+    def ask(self, kind: int, size: int, address: int, data: int = 0, reserved: int = 0) -> tuple[int, int]:
+        self.socket.sendall(REQUEST.pack(kind, size, reserved, address, data))
+        reply = b""
+        while len(reply) < REPLY.size:
+            part = self.socket.recv(REPLY.size - len(reply))
+            assert part
+            reply += part
+        success, value = REPLY.unpack(reply)
+        return success, value
+
+
+def test_is_the_mmio_protocol_that_of_the_tutorial(tmp_path: Path) -> None:
+    latency = HardwareConfig().accelerator.mmio_latency_cycles
+    with serving(tmp_path / "s", "--protocol", "mmio") as server:
+        for _ in range(2):  # clients one after another, each with fresh devices
+            client = Client(tmp_path / "s")
+            assert client.ask(1, 4, ECHO + Register.DATA_IN, 0x3F800000) == (1, 0)
+            assert client.ask(0, 4, ECHO + Register.STATUS) == (1, StatusBit.BUSY)
+            polls = 1
+            while client.ask(0, 4, ECHO + Register.STATUS)[1] & StatusBit.BUSY:
+                polls += 1
+            assert polls == HardwareConfig().accelerator.launch_cycles // latency - 1  # in lockstep, not in host time
+            assert client.ask(0, 4, ECHO + Register.DATA_OUT) == (1, 0x3F800000)
+            before = client.ask(0, 8, COMPUTE + Register.NOW)[1]
+            assert client.ask(0, 8, COMPUTE + Register.NOW)[1] == before + latency
+            client.socket.close()
+            assert server.stdout is not None
+            lines = iter(server.stdout.readline, "")
+            assert any("Simulation complete" in line for line in lines)
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=10)
+    assert server.returncode == 130
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        (2, 4, ECHO, 0, 0),  # neither read nor write
+        (0, 3, ECHO, 0, 0),
+        (0, 0, ECHO, 0, 0),
+        (0, 4, ECHO + 2, 0, 0),  # not aligned
+        (0, 4, ECHO + 0x1000, 0, 0),  # behind the device
+        (0, 8, 0x8000_0000, 0, 0),  # RAM
+        (0, 8, 2**64 - 8, 0, 0),
+        (1, 4, ECHO, 1 << 32, 0),  # more than four bytes
+        (0, 4, ECHO, 0, 7),  # reserved
+    ],
+)
+def test_is_a_malformed_request_answered_with_failure(
+    mmio_client: Client, request_: tuple[int, int, int, int, int]
+) -> None:
+    assert mmio_client.ask(*request_) == (0, 0)
+    assert mmio_client.ask(0, 4, ECHO + Register.STATUS)[0] == 1
+
+
+@pytest.fixture(scope="module")
+def mmio_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    path = tmp_path_factory.mktemp("mmio") / "s"
+    with serving(path, "--protocol", "mmio"):
+        client = Client(path)
+        yield client
+        client.socket.close()
+
+
+def test_does_a_devices_file_say_what_is_where(tmp_path: Path) -> None:
+    file = tmp_path / "devices.toml"
+    file.write_text(
+        "schema = 1\n"
+        + "".join(
+            f'[[device]]\nname = "{name}"\nkind = "{kind}"\nbase = {base}\n'
+            for name, kind, base in (("a", "echo", ECHO), ("b", "compute", COMPUTE), ("c", "echo", 0x1040_0000))
+        )
+    )
+    with serving(tmp_path / "s", "--protocol", "mmio", "--devices", str(file), "--once") as server:
+        client = Client(tmp_path / "s")
+        assert client.ask(1, 4, 0x1040_0000, 5) == (1, 0)
+        client.socket.close()
+        output, _ = server.communicate(timeout=10)
+    assert " c: WRITE to REG_DATA_IN = 0x00000005" in output
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("schema = 2", "schema is 2"),
+        ("schema = 1", r"one \[\[device\]\] table or more"),
+        ('schema = 1\n[[device]]\nname = "a"\nkind = "gpu"\nbase = 0x10200000', "kind is 'gpu'"),
+        ('schema = 1\n[[device]]\nname = "a"\nkind = "echo"\nbase = 0x10200004', "multiple of 0x1000"),
+        ('schema = 1\n[[device]]\nname = "a"\nkind = "echo"\nbase = 0x10200000\nhardware = "edgy.toml"', "edgy.toml"),
+        (
+            'schema = 1\n[[device]]\nname = "a"\nkind = "echo"\nbase = 0x10200000\n'
+            '[[device]]\nname = "b"\nkind = "echo"\nbase = 0x10200000',
+            "overlaps a",
+        ),
+    ],
+)
+def test_is_a_wrong_devices_file_refused_with_the_reason(tmp_path: Path, text: str, match: str) -> None:
+    file = tmp_path / "devices.toml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=match):
+        load_devices(file)
+
+
+def test_is_a_socket_path_that_is_too_long_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at most 107; choose a shorter one"), listen(tmp_path / ("x" * 120)):
+        pass
+
+
+def test_is_a_socket_in_use_left_alone_and_a_stale_one_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with (
+        listen(path),
+        pytest.raises(InputError, match="a server is listening there"),
+        listen(path),
+    ):
+        pass
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    with listen(path):
+        pass
+    assert not path.exists()
+    path.write_text("mine")
+    with pytest.raises(InputError, match="a file that is no socket"), listen(path):
+        pass
+    assert path.read_text() == "mine"
+    path.unlink()
+
+
+def test_does_the_session_of_the_documentation_run(tmp_path: Path) -> None:
+    """Both terminals' commands, and the output that the page shows."""
+    require_qemu()
+    elf = tmp_path / "graph_0.elf"
+    Toolchain.find().compile(program_sources([GUEST], FIRMWARE / "link.ld"), elf, cache_dir())
+    page = DOCS.read_text(encoding="utf-8")
+    found = re.search(r"^\$ acalsim device serve (.*)$", page, re.M)
+    assert found is not None
+    options = shlex.split(found[1])
+    path = tmp_path / "acalsim.sock"
+    assert options[0] == "--socket"
+    with serving(path, *options[2:], "--once") as server:
+        assert server.stderr is not None
+        command = ""
+        while "-kernel" not in command:
+            command += server.stderr.readline()
+        command = command.partition("In another terminal:")[2]
+        shown = subprocess.run(
+            ["sh", "-c", command],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        output, _ = server.communicate(timeout=10)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout == "echo: 0x000000003f800000\n"
+    assert shown.stdout in page
+    assert output in page
+
+
+def test_is_nothing_left_of_a_server_whose_client_dies(tmp_path: Path) -> None:
+    with serving(tmp_path / "s", "--once") as server:
+        client = Client(tmp_path / "s")
+        client.socket.sendall(b"\1\0\1")  # the beginning of a header
+        client.socket.close()
+        output, errors = server.communicate(timeout=10)
+    assert server.returncode == 0, errors
+    assert "closed in the middle of a header" in output
+    assert not os.listdir(tmp_path)  # noqa: PTH208
