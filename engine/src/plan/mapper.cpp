@@ -76,12 +76,20 @@ std::vector<Mapping> Mapper::candidates(const Contraction& c, const Share& share
                     Mapping m{tile_rows, tile_cols, tile_depth, rows_outer, Keep::kNone, Keep::kNone, dataflow};
                     Keep& outer = rows_outer ? m.keep_a : m.keep_b;
                     Keep& inner = rows_outer ? m.keep_b : m.keep_a;
+                    // Keeping more saves traffic: less is considered only while double buffering has no room.
+                    bool comfortable = false;
                     for (Keep keep_outer : {Keep::kAll, Keep::kPanel, Keep::kNone}) {
+                        // A whole operand beyond its panels helps where batches share it or windows overlap.
+                        if (keep_outer == Keep::kAll && share.batches.size() == 1 && unit.k == 1) continue;
+                        if (comfortable && keep_outer == Keep::kNone) continue;
                         for (Keep keep_inner : {Keep::kAll, Keep::kNone}) {
                             outer = keep_outer;
                             inner = keep_inner;
                             const Footprint need = footprint(c, share, m);
-                            if (need.kept + need.step <= config_.scratchpad.size) found.push_back(m);
+                            if (need.kept + need.step > config_.scratchpad.size) continue;
+                            found.push_back(m);
+                            comfortable = need.kept + 2 * need.step <= config_.scratchpad.size;
+                            if (comfortable) break;
                         }
                     }
                 }
