@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import time
 
-from acalsim_backend._engine import Engine
 from engine_support import config, layer
+
+from acalsim_backend._engine import Engine
 
 
 def drawn(seed: int):

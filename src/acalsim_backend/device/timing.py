@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import math
+import struct
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from acalsim_backend._engine import Completion, Engine
+from acalsim_backend.device.registers import RAM_BASE, RESERVED_BYTES
+from acalsim_backend.errors import ProgramError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.program.abi import DType
+from acalsim_backend.program.commands import decode
 
 __all__ = ["Completion", "SegmentTiming", "Timing", "energy_pj", "engine_config"]
 
 _MEMO_SEGMENTS = 4096
+_ALIGNMENT = 64
+"""Bytes; what tensors start at multiples of, wherever they lie."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,8 @@ class SegmentTiming:
 class Timing:
     """Times segments on one piece of hardware.
 
-    A segment's cycles depend on its command bytes and the hardware alone, so equal segments are timed once.
+    A segment's cycles depend on its commands and the hardware alone: where in RAM its tensors happen to lie does not
+    count, only which of them share bytes. So equal segments are timed once.
     """
 
     def __init__(self, hardware: HardwareConfig) -> None:
@@ -47,14 +55,14 @@ class Timing:
         Raises:
             ValueError: a command is malformed or its smallest tile does not fit on chip.
         """
-        digest = hashlib.blake2b(digest_size=16)
-        for command in commands:
-            digest.update(len(command).to_bytes(8, "little"))
-            digest.update(command)
-        key = digest.digest()
-        known = self._memo.get(key)
+        raw = _digest(commands)
+        known = self._memo.get(raw)
+        if known is None:
+            commands = canonical(commands)
+            key = _digest(commands)
+            known = self._memo.get(key)
         if known is not None:
-            self._memo.move_to_end(key)
+            self._remember(raw, known)
             return known
         begin = self._now
         try:
@@ -64,14 +72,60 @@ class Timing:
             self._now = self._engine.run()
             completions = tuple(self._engine.completions())
         timing = SegmentTiming(self._now - begin, completions)
-        self._memo[key] = replace(timing, memoised=True)
-        if len(self._memo) > _MEMO_SEGMENTS:
-            self._memo.popitem(last=False)
+        for alias in {key, raw}:
+            self._remember(alias, replace(timing, memoised=True))
         return timing
+
+    def _remember(self, key: bytes, timing: SegmentTiming) -> None:
+        self._memo[key] = timing
+        self._memo.move_to_end(key)
+        while len(self._memo) > _MEMO_SEGMENTS:
+            self._memo.popitem(last=False)
 
     def stats(self) -> dict[str, int]:
         """Totals over everything that was timed (memoised segments count once)."""
         return self._engine.stats()
+
+
+def _digest(commands: Sequence[bytes]) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for command in commands:
+        digest.update(len(command).to_bytes(8, "little"))
+        digest.update(command)
+    return digest.digest()
+
+
+def canonical(commands: Sequence[bytes]) -> list[bytes]:
+    """The commands with their tensors moved together, in order of first use, from a fixed address on.
+
+    Operands whose bytes overlap move as one; every address keeps its place within 64 bytes. Commands that do not
+    decode stay as they are, for the engine to refuse.
+    """
+    try:
+        decoded = [decode(command) for command in commands]
+    except ProgramError:
+        return list(commands)
+    operands = [(i, at, view.extent) for i, command in enumerate(decoded) for _, _, at, view in command.operands()]
+    blocks: list[list[int]] = []  # low, high: disjoint, ascending
+    for low, high in sorted(extent for _, _, extent in operands):
+        if blocks and (low < blocks[-1][1] or low == blocks[-1][0]):
+            blocks[-1][1] = max(blocks[-1][1], high)
+        else:
+            blocks.append([low, high])
+    starts = [low for low, _ in blocks]
+    moved: dict[int, int] = {}
+    cursor = RAM_BASE + RESERVED_BYTES
+    buffers = [bytearray(command) for command in commands]
+    for i, at, (low, _) in operands:
+        number = bisect.bisect_right(starts, low) - 1
+        if number not in moved:
+            start, end = blocks[number]
+            cursor += (start - cursor) % _ALIGNMENT
+            moved[number] = cursor - start
+            cursor += end - start
+        (address,) = struct.unpack_from("<Q", buffers[i], at)
+        struct.pack_into("<Q", buffers[i], at, address + moved[number])
+    return [bytes(buffer) for buffer in buffers]
 
 
 _MAC_ENERGY = {
