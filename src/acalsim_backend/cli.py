@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +57,16 @@ class Mode(enum.StrEnum):
 
     simulate = "simulate"
     compile = "compile"
+    codegen = "codegen"
     trace = "trace"
     eager = "eager"
+
+
+class Build(enum.StrEnum):
+    """The form of the Program."""
+
+    image = "image"
+    c = "c"
 
 
 class Protocol(enum.StrEnum):
@@ -181,6 +190,9 @@ def run(
         int | None, typer.Option("--gdb", metavar="PORT", help="qemu: stop at _start and wait for gdb.")
     ] = None,
     trace_mmio: TraceMmio = None,
+    build: Annotated[
+        Build, typer.Option(help="image for the generic firmware, or c: generate C, compile it, run that.")
+    ] = Build.image,
 ) -> None:
     """Run a model, compare its outputs with PyTorch's and show the cycles of every operation."""
     from acalsim_backend.hardware import HardwareConfig
@@ -192,18 +204,49 @@ def run(
     check_target(target)
     hardware = HardwareConfig.load(hw, _overrides(set_ or ()))
     check_machine(machine)
-    settings = _qemu_settings(machine, gdb, trace_mmio)
+    settings = _qemu_settings(machine, gdb, trace_mmio) | {"build": build.value}
     if out is not None:
         _make_folder(out)
     if json is not None and json != "-":
         _check_writable(Path(json))
-    if mode is Mode.simulate:
-        report = _simulate(target, seed, hardware, machine, place, settings)
-        _show(report, out, json)
-        if not report.outputs.allclose:
-            raise typer.Exit(EXIT_DIFFERENT)
-    else:
-        _run_stage(target, seed, mode, out)
+    if mode is not Mode.simulate:
+        _run_stage(target, seed, hardware, mode, place, out)
+        return
+    report = _simulate(target, seed, hardware, machine, place, settings)
+    _show(report, out, json)
+    if not report.outputs.allclose:
+        raise typer.Exit(EXIT_DIFFERENT)
+
+
+@_command(app, "compile")
+def compile_(
+    target: Annotated[str, typer.Argument(help="Built-in model (see `acalsim models`) or file.py:function.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for what is made.")],
+    build: Annotated[
+        Build, typer.Option(help="image: the IR before and after the passes; c: C sources, Makefile and ELF.")
+    ] = Build.image,
+    hw: Hardware = "edge",
+    place: Annotated[Place, typer.Option(help="Processor that the commands go to.")] = Place.auto,
+    set_: Overrides = None,
+    seed: Annotated[int, typer.Option(help="Seed of random weights and inputs.")] = 0,
+) -> None:
+    """Compile a model without running it, and list the files."""
+    from acalsim_backend.hardware import HardwareConfig
+    from acalsim_backend.models import check_target
+
+    check_target(target)
+    hardware = HardwareConfig.load(hw, _overrides(set_ or ()))
+    _make_folder(out)
+    with _Progress(_settings.quiet) as progress:
+        progress.stage("loading PyTorch")
+        from acalsim_backend.backend import compile_model
+        from acalsim_backend.models import load_target
+
+        model, inputs = load_target(target, seed)
+        progress.stage(f"compiling {target}")
+        files = compile_model(model, inputs, out, build=build.value, hardware=hardware, place=place.value)
+    for file in files:
+        typer.echo(str(file))
 
 
 def _qemu_settings(machine: str, gdb: int | None, trace_mmio: Path | None) -> dict[str, Any]:
@@ -226,6 +269,8 @@ def _simulate(
     """Load, run eagerly, run on the machine, compare."""
     with _Progress(_settings.quiet) as progress:
         progress.stage("loading PyTorch")
+        import torch
+
         from acalsim_backend.backend import simulate
         from acalsim_backend.compare import compare, run_eagerly
         from acalsim_backend.models import load_target
@@ -233,8 +278,10 @@ def _simulate(
         progress.stage(f"building {target}")
         model, inputs = load_target(target, seed)
         progress.stage("running eagerly")
+        torch.manual_seed(seed)  # what draws random numbers on the host draws the same ones twice
         expected, seconds = run_eagerly(model, inputs)
         progress.stage(f"simulating on {machine}")
+        torch.manual_seed(seed)
         outputs, report = simulate(model, inputs, hardware=hardware, machine=machine, place=place.value, **settings)
         progress.stage("comparing")
         return dataclasses.replace(
@@ -249,7 +296,7 @@ def _show(report: RunReport, out: Path | None, json: str | None) -> None:
         console = _stdout()
         console.print(f"{report.model} on {report.hardware}, machine {report.machine}", style="bold")
         console.print(report.rich_table(console.width))
-        console.print(report.summary())
+        console.print(report.summary(), soft_wrap=True)
     if json not in (None, "-"):
         report.save(json)
     if out is not None:
@@ -261,7 +308,7 @@ def _show(report: RunReport, out: Path | None, json: str | None) -> None:
         _note(f"{out}: wrote {written}")
 
 
-def _run_stage(target: str, seed: int, mode: Mode, out: Path | None) -> None:
+def _run_stage(target: str, seed: int, hardware: HardwareConfig, mode: Mode, place: Place, out: Path | None) -> None:
     """Modes that stop before the machine: what they print comes from the backend."""
     import torch
 
@@ -269,9 +316,12 @@ def _run_stage(target: str, seed: int, mode: Mode, out: Path | None) -> None:
     from acalsim_backend.models import load_target
 
     model, inputs = load_target(target, seed)
-    backend = ACALSimBackend(mode=mode.value, verbose=True, output_dir=None if out is None else str(out))
+    folder = None if out is None else str(out)
+    backend = ACALSimBackend(mode.value, verbose=True, output_dir=folder, hardware=hardware, place=place.value)
     with torch.no_grad():
         torch.compile(model, backend=backend)(*inputs)
+    if mode is Mode.eager:
+        _note(f"{target} ran in PyTorch; nothing was captured")
 
 
 def _overrides(settings: Iterable[str]) -> dict[str, str]:
@@ -513,9 +563,8 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 def _stdout() -> Console:
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=False)
-    if console.width < MIN_WIDTH:
-        console.width = MIN_WIDTH
+    console = Console(highlight=False, markup=False)
+    console.width = max(console.width, MIN_WIDTH)
     return console
 
 
@@ -572,6 +621,12 @@ def _start_logging() -> None:
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logger.handlers = [handler]
     logger.propagate = False
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning without the line of code that gave it, which is not the user's."""
+    _note(f"WARNING: {message}")
 
 
 def _note(text: str) -> None:
@@ -596,14 +651,15 @@ def main() -> NoReturn:
             _complain(error)
         code = error.exit_code
     except Exception as error:
+        inner = getattr(error, "inner_exception", None)  # torch wraps what a backend raises
         if _settings.debug:
             traceback.print_exc()
+        elif isinstance(inner, AcalsimError):
+            _complain(inner)
         else:
             _complain(RuntimeError(f"internal error: {type(error).__name__}: {error}"))
-            print(
-                "This is a bug in acalsim; run the same command with --debug and report the traceback.", file=sys.stderr
-            )
-        code = EXIT_BUG
+            print("This is a bug in acalsim; run the same command with --debug and report it.", file=sys.stderr)
+        code = inner.exit_code if isinstance(inner, AcalsimError) else EXIT_BUG
     sys.exit(code)
 
 

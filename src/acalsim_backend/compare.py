@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from acalsim_backend.errors import InputError
 from acalsim_backend.report import Outputs
 
 TOLERANCE = {  # dtype: (relative, absolute); anything else has to be equal
@@ -21,11 +22,20 @@ TOLERANCE = {  # dtype: (relative, absolute); anything else has to be equal
 
 
 def run_eagerly(model: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[Any, float]:
-    """Outputs of a copy of ``model`` on copies of ``inputs``, and the seconds that the call took."""
+    """Outputs of a copy of ``model`` on copies of ``inputs``, and the seconds that the call took.
+
+    Raises:
+        InputError: the model itself fails.
+    """
     model, inputs = copy.deepcopy(model), [t.clone() for t in inputs]
     with torch.no_grad():
         start = time.perf_counter()
-        outputs = model(*inputs)
+        try:
+            outputs = model(*inputs)
+        except Exception as error:
+            raise InputError(
+                f"{type(model).__name__} fails in PyTorch already: {type(error).__name__}: {error}"
+            ) from error
         return outputs, time.perf_counter() - start
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -58,6 +57,7 @@ def render(checks: list[Check]) -> RenderableType:
     """The checks and the licences as text for a terminal."""
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
@@ -65,7 +65,7 @@ def render(checks: list[Check]) -> RenderableType:
     table.add_column(overflow="fold")
     for check in checks:
         mark, style = ("ok", "green") if check.good else ("MISSING", "red") if check.required else ("absent", "yellow")
-        table.add_row(f"[{style}]{mark}[/]", check.name, check.found)
+        table.add_row(Text(mark, style), check.name, check.found)
         if check.fix and not check.good:
             table.add_row("", "", f"to get it: {check.fix}")
     licences = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)

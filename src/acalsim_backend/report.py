@@ -223,7 +223,7 @@ class RunReport:
         """Rows and totals as plain text of at most ``width`` columns."""
         from rich.console import Console
 
-        console = Console(width=width, color_system=None, force_terminal=False)
+        console = Console(width=width, color_system=None, force_terminal=False, markup=False)
         with console.capture() as capture:
             console.print(self.rich_table(width))
         return capture.get() + self.summary() + "\n"

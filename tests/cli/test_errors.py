@@ -90,6 +90,7 @@ import torch
 def raises(): return torch.nn.Linear(2, 2)(torch.ones(3))
 def nothing(): pass
 def no_inputs(): return torch.nn.Linear(2, 2), None
+def fails(): return torch.nn.Linear(3, 2), (torch.ones(4),)
 def list_input(): return torch.nn.Linear(2, 2), ([1, 2],)
 VALUE = 3
 """
@@ -99,6 +100,7 @@ VALUE = 3
     ("function", "message"),
     [
         ("raises", r"bad\.py:raises\(\) failed: RuntimeError: .*"),
+        ("fails", r"Linear fails in PyTorch already: RuntimeError: .*shape"),
         ("nothing", r"bad\.py:nothing\(\) returned NoneType, expected \(model, example_inputs\)"),
         ("no_inputs", r"bad\.py:no_inputs\(\) returned \(Linear, NoneType\), expected"),
         ("list_input", r"bad\.py:list_input\(\) returned \(Linear, tuple\), expected"),
@@ -153,4 +155,4 @@ def test_is_a_bug_told_from_a_mistake(acalsim, monkeypatch):
     run = acalsim("hw", "list")
     assert run.returncode == 70
     assert "internal error: ZeroDivisionError: division by zero" in run.stderr
-    assert "run the same command with --debug and report the traceback" in run.stderr
+    assert "run the same command with --debug and report it" in run.stderr

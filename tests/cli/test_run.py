@@ -40,6 +40,13 @@ class Forgetful(torch.nn.Module):
 def differs():
     return Forgetful(), (torch.ones(3),)
 
+class Unsupported(torch.nn.Module):
+    def forward(self, x):
+        return torch.dropout(x, 0.5, True).cumsum(0).sort(1).values
+
+def unsupported():
+    return Unsupported(), (torch.randn(4, 6),)
+
 def slow():
     time.sleep(120)
 
@@ -98,6 +105,16 @@ def test_is_a_difference_from_eager_exit_code_1(acalsim, targets):
     run = acalsim("run", "targets.py:differs")
     assert run.returncode == 1
     assert "DIFFERENT from eager, largest absolute difference" in run.stdout
+
+
+def test_is_a_fallback_loud_and_right(acalsim, targets):
+    run = acalsim("run", "targets.py:unsupported", columns=80)
+    assert run.returncode == 0, run.stdout
+    warned = re.findall(r"^WARNING: (\S+) .*ran in PyTorch on the host", run.stderr, re.MULTILINE)
+    named = re.findall(r"^fallback +(\S+) ", run.stdout, re.MULTILINE)
+    assert warned
+    assert warned == named
+    assert "Warning:" not in run.stderr
 
 
 def test_are_cycles_the_same_twice_and_on_two_seeds(acalsim):
