@@ -5,7 +5,6 @@ from __future__ import annotations
 import _thread
 import threading
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -215,7 +214,9 @@ def test_does_a_trap_inside_the_handler_report_the_first_one() -> None:
 
 
 def test_do_traps_leave_the_count_exact() -> None:
-    count: Callable[[], int] = lambda: load(7, 5, COUNT, 4)
+    def count() -> int:
+        return load(7, 5, COUNT, 4)
+
     skip = [csrr(8, MEPC), addi(8, 8, 4), csrw(MEPC, 8), MRET]
     rig = Rig([*INSTALL, NOP, ECALL, NOP, NOP, count(), store(0, 5, STOP, 4)], skip)
     assert rig.run().counts == [5 + 1 + 4 + 2]  # an instruction that traps does not retire

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -42,8 +44,8 @@ def test_does_a_full_heap_say_what_to_do() -> None:
     with pytest.raises(CapacityError) as error:
         heap.allocate(700 << 10, "the arena of net")
     assert str(error.value) == (
-        "the arena of net needs 0.68 MiB of guest RAM, 0.50 MiB are free (largest hole 0.50 MiB) of dram.size_mib = 65; "
-        "set dram.size_mib to 66 or more"
+        "the arena of net needs 0.68 MiB of guest RAM, 0.50 MiB are free (largest hole 0.50 MiB) of "
+        "dram.size_mib = 65; set dram.size_mib to 66 or more"
     )
     assert error.value.exit_code == 3
 
@@ -99,7 +101,7 @@ class HeapMachine(RuleBasedStateMachine):
     @invariant()
     def blocks_do_not_overlap(self) -> None:
         ends = sorted((b.address, b.address + max(b.nbytes, 1)) for b in self.live.values())
-        assert all(end <= start for (_, end), (start, _) in zip(ends, ends[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(ends))
 
     @invariant()
     def nothing_is_lost(self) -> None:

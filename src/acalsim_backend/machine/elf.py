@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
+import itertools
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -94,24 +98,34 @@ class Elf:
                     self._functions.append((value, length, name))
 
     def _line(self, address: int) -> tuple[str, int]:
-        """From .debug_line, which only errors need."""
+        i = bisect.bisect(self._rows, address, key=lambda row: row[0]) - 1
+        if i >= 0:
+            _, end, file, line = self._rows[i]
+            if address < end:
+                return file, line
+        return "", 0
+
+    @functools.cached_property
+    def _rows(self) -> list[tuple[int, int, str, int]]:
+        """Rows (begin, end, file, line) of .debug_line by address, which only errors need."""
         from elftools.elf.elffile import ELFFile
 
-        with self.path.open("rb") as file:
-            elf = ELFFile(file)
+        rows: list[tuple[int, int, str, int]] = []
+        with self.path.open("rb") as stream:
+            elf = ELFFile(stream)
             if not elf.has_dwarf_info():
-                return "", 0
+                return []
             dwarf = elf.get_dwarf_info()
             for unit in dwarf.iter_CUs():
                 program = dwarf.line_program_for_CU(unit)
                 if program is None:
                     continue
-                before = None
-                for entry in program.get_entries():
-                    state = entry.state
-                    if before is not None and state is not None and before.address <= address < state.address:
-                        first = 0 if program.header.version >= 5 else 1
-                        name = program.header.file_entry[before.file - first].name
-                        return PurePosixPath(name.decode() if isinstance(name, bytes) else name).name, before.line
-                    before = None if state is None or state.end_sequence else state
-        return "", 0
+                files = [PurePosixPath(os.fsdecode(entry.name)).name for entry in program.header.file_entry]
+                first_file = 0 if program.header.version >= 5 else 1
+                states = [entry.state for entry in program.get_entries() if entry.state is not None]
+                line = 0
+                for state, after in itertools.pairwise(states):
+                    line = state.line or line  # 0: code that belongs to no line of its own
+                    if state.address < after.address and not state.end_sequence:
+                        rows.append((state.address, after.address, files[state.file - first_file], line))
+        return sorted(rows)

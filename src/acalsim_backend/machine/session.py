@@ -12,7 +12,7 @@ import numpy.typing as npt
 from acalsim_backend.device.device import ComputeDevice, Device, EchoDevice
 from acalsim_backend.device.functional import create_functional
 from acalsim_backend.device.validate import read_command
-from acalsim_backend.errors import DeviceError, InputError, MachineError
+from acalsim_backend.errors import CapacityError, DeviceError, InputError, MachineError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.machine.base import Platform, find_machine
 from acalsim_backend.machine.budget import instruction_budget
@@ -25,8 +25,8 @@ from acalsim_backend.program.program import Program, Tensor, TensorKind
 
 __all__ = ["Block", "CommandTiming", "LoadedProgram", "RunResult", "Session"]
 
-SIGNALLING_NAN = 0x7FA0_0000
-"""f32 bits; also NaN as f16, bf16 and f64 elements. What is read before it was written shows."""
+SIGNALLING_NAN = 0x7FA0_7FA0
+"""f32 bits of what memory holds before it is written: NaN as f32, as bf16 and as f16, too, and 5.8e306 as f64."""
 
 _BUFFERED = frozenset({TensorKind.CONSTANT, TensorKind.INPUT, TensorKind.OUTPUT})
 _COPIED_OUT = frozenset({TensorKind.OUTPUT, TensorKind.ARENA})
@@ -210,10 +210,15 @@ class Session:
     def _grow_arena(self, program: Program) -> None:
         """One arena serves all Programs, for only one runs at a time."""
         if program.arena_size > (self._arena.nbytes if self._arena else 0):
-            if self._arena is not None:
-                self._heap.free(self._arena)
-                self._arena = None
-            self._arena = self._heap.allocate(program.arena_size, f"the arena of {program.name}")
+            before, self._arena = self._arena, None
+            if before is not None:
+                self._heap.free(before)
+            try:
+                self._arena = self._heap.allocate(program.arena_size, f"the arena of {program.name}")
+            except CapacityError:
+                if before is not None:
+                    self._arena = self._heap.allocate(before.nbytes)
+                raise
 
     def _bind(self, loaded: LoadedProgram, bindings: Mapping[int, Block | npt.NDArray[Any]]) -> None:
         """Write the binding table, copy the inputs in and make all scratch memory NaN."""

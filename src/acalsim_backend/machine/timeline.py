@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from acalsim_backend.device.device import SegmentRun
+from acalsim_backend.errors import DeviceError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.program.abi import Placement
 from acalsim_backend.program.commands import Command
@@ -54,6 +55,9 @@ def command_timings(
 
     ``records`` [commands, 2] holds retired instructions at the start and end of CPU and host commands; the CPU retires
     none while it waits for a segment, so that a command's time is its instructions so far plus all segments before it.
+
+    Raises:
+        DeviceError: a command did not run where the Program placed it: its image in guest memory was damaged.
     """
     timings: list[CommandTiming] = []
     segment_of = {number: i for i, segment in enumerate(segments) for number in segment.commands}
@@ -67,6 +71,11 @@ def command_timings(
 
     passed = 0  # segments before the current command
     for i, (command, (begin, end)) in enumerate(zip(commands, records.tolist(), strict=True)):
+        if i not in completions if command.placement is Placement.ACCELERATOR else not end:
+            raise DeviceError(
+                f"command {i} ({command.opcode.name}) did not run on the {command.placement.name.lower()}, where its "
+                "Program placed it: the image in guest memory was overwritten"
+            )
         if command.placement is not Placement.ACCELERATOR:
             start, stop = cycles(begin) + waited[passed], cycles(end) + waited[passed]
             timings.append(CommandTiming(i, command.placement, start, stop, end - begin))

@@ -1,0 +1,32 @@
+"""Sessions that the tests of this folder share: one per machine and process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from acalsim_backend.hardware import DramConfig, HardwareConfig
+from acalsim_backend.machine.session import Session
+
+HARDWARE = HardwareConfig(dram=DramConfig(size_mib=128))
+
+
+@pytest.fixture(scope="session")
+def unicorn() -> Iterator[Session]:
+    pytest.importorskip("unicorn", reason="pip install unicorn")
+    session = Session(HARDWARE, "unicorn")
+    yield session
+    session.close()
+
+
+@pytest.fixture(scope="session")
+def native() -> Iterator[Session]:
+    session = Session(HARDWARE, "native")
+    yield session
+    session.close()
+
+
+@pytest.fixture(params=["unicorn", "native"])
+def machine(request: pytest.FixtureRequest) -> Session:
+    return request.getfixturevalue(request.param)
