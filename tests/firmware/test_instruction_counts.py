@@ -74,6 +74,14 @@ def test_two_to_four_instructions_per_multiply_add_of_a_convolution(
     assert 2 <= instructions(session, case) / (expected.numel() * channels * kernel * kernel) <= 4
 
 
+def test_at_most_10_instructions_per_multiply_add_of_a_depthwise_convolution(session: Session) -> None:
+    case = Case("depthwise", rtol=1e-4, atol=1e-4)
+    x, w = case.rand(1, 16, 28, 28), case.rand(16, 1, 3, 3)
+    expected = nn.conv2d(x, w, padding=1, groups=16)
+    case.commands.append(Conv2d(case.read(x), case.read(w), case.write(expected), padding=(1, 1), groups=16))
+    assert instructions(session, case) / (expected.numel() * 9) <= 10
+
+
 # --- the values do not matter -------------------------------------------------------------------------------------
 
 VALUES = {

@@ -106,6 +106,9 @@ def test_gemm_accumulates_bytes_in_32_bits(bench: KernelBench) -> None:
         (12, 12, 20, 3, {"padding": 1, "groups": 12}),
         (12, 24, 31, 5, {"padding": 2, "groups": 12, "stride": 3}),
         (8, 4, 300, 1, {"stride": 2}),
+        (2, 2, 200, 3, {"padding": 1, "groups": 2}),  # more rows than one band of the narrow kernel holds
+        (40, 3, 13, 3, {"padding": 3, "dilation": 2}),
+        (2, 2, 40, 17, {"groups": 2}),  # more taps than the narrow kernel takes
     ],
 )
 def test_conv2d_across_blocks(bench: KernelBench, dtype, channels, filters, size, kernel, options) -> None:

@@ -14,7 +14,7 @@ from elftools.elf.elffile import ELFFile
 
 from acalsim_backend import toolchain
 from acalsim_backend.errors import BuildError, InputError, MissingToolError
-from acalsim_backend.toolchain import Sources, Toolchain, cache_dir, firmware_sources
+from acalsim_backend.toolchain import FIRMWARE_FOLDER, Sources, Toolchain, cache_dir, firmware_sources
 
 SCRIPT = "ENTRY(_start)\nSECTIONS { . = 0x80000000; .text : { *(.text*) } }\n"
 GCC = "riscv64-unknown-elf-gcc"
@@ -34,10 +34,9 @@ def compiler() -> Toolchain:
 
 
 @pytest.fixture(scope="module")
-def elf(compiler: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> ELFFile:
-    path = tmp_path_factory.mktemp("firmware") / "acal.elf"
-    compiler.compile(firmware_sources(), path, None)
-    return ELFFile(path.open("rb"))
+def elf() -> ELFFile:
+    """The firmware that the package was built with."""
+    return ELFFile((FIRMWARE_FOLDER / "acal_rv64gc.elf").open("rb"))
 
 
 def symbols(elf: ELFFile) -> dict[str, int]:

@@ -150,6 +150,15 @@ typedef struct {
 
 void acal_product(const acal_product_t *product);
 
+/* Turns n sums into results and stores them at (row, column) of out. */
+void acal_finish_row(const acal_product_t *product, void *sums, int64_t row, int64_t column, int64_t n);
+
+/*
+ * A group of an image with few filters (m of the product), without a matrix product; `image` is its first channel. Uses
+ * a, load_a, out and what turns sums into results; returns 0 if the sizes do not suit it.
+ */
+int acal_conv2d_narrow(const acal_conv2d_t *command, const acal_product_t *product, const char *image);
+
 /* Distributes a row of `columns` class values to row k of W-wide panels of the given depth, zero-filling the last. */
 void acal_panel_row(void *panels, const void *row, acal_class_t type, int64_t columns, int64_t k, int64_t depth);
 

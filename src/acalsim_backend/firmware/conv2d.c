@@ -4,6 +4,8 @@
  */
 #include "acal.h"
 
+enum { FEW_FILTERS = 3 }; /* per group: up to here packing the windows costs more than it saves */
+
 typedef struct {
     const acal_conv2d_t *command;
     acal_class_t type;
@@ -99,7 +101,8 @@ static uint32_t check_dims(const acal_conv2d_t *command) {
     fits = fits && weight->dims[1] == x->dims[1] / command->groups;
     fits = fits && (!acal_present(bias) || bias->dims[0] == weight->dims[0]);
     for (int i = 0; i < 2; i++)
-        fits = fits && command->stride[i] >= 1 && command->dilation[i] >= 1 && command->padding[i] >= 0;
+        fits = fits && command->stride[i] >= 1 && command->dilation[i] >= 1 && command->padding[i] >= 0 &&
+               command->stride[i] <= INT32_MAX && command->dilation[i] <= INT32_MAX && command->padding[i] <= INT32_MAX;
     return fits ? ACAL_STATUS_OK : ACAL_STATUS_BAD_SHAPE;
 }
 
@@ -168,6 +171,7 @@ static void convolve_group(const acal_conv2d_t *command, acal_product_t *product
                             bias->strides[0], 0, bias->dtype};
     if (!product->pack_b) product->b = (acal_matrix_t){windows.image, x->strides[1], x->strides[3], x->dtype};
     product->out = (acal_matrix_t){element(out, n, first), out->strides[1], out->strides[3], out->dtype};
+    if (product->m <= FEW_FILTERS && product->pack_b && acal_conv2d_narrow(command, product, windows.image)) return;
     if (is_flat(out)) {
         product->n = out->dims[2] * out->dims[3];
         acal_product(product);

@@ -274,8 +274,7 @@ SCALE(f32, float)
 SCALE(f64, double)
 SCALE(i64, int64_t)
 
-/* Turns a row of sums into results and stores it at (row, column) of out. */
-static void finish_row(const acal_product_t *product, void *sums, int64_t row, int64_t column, int64_t n) {
+void acal_finish_row(const acal_product_t *product, void *sums, int64_t row, int64_t column, int64_t n) {
     const void *bias = 0;
     if (product->bias.data && product->beta != 0.0f) {
         const void *memory = element(&product->bias, row, column);
@@ -299,7 +298,7 @@ static void finish_row(const acal_product_t *product, void *sums, int64_t row, i
 
 static void finish_block(const acal_product_t *product, int64_t row, int64_t m, int64_t column, int64_t n) {
     int64_t pitch = pitch_of(n) * acal_class_size(product->type);
-    for (int64_t i = 0; i < m; i++) finish_row(product, (char *)block_sums + i * pitch, row + i, column, n);
+    for (int64_t i = 0; i < m; i++) acal_finish_row(product, (char *)block_sums + i * pitch, row + i, column, n);
 }
 
 /* --- the product ------------------------------------------------------------------------------ */
