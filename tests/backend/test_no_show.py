@@ -1,4 +1,4 @@
-"""Is it no show: do the outputs really come out of guest memory, computed by the machine, in cycles that mean something?"""
+"""Is it no show: do the outputs come out of guest memory, computed by the machine, in cycles that mean something?"""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from acalsim_backend.backend import ACALSimBackend, simulate
 from acalsim_backend.device.device import ComputeDevice
 from acalsim_backend.errors import AcalsimError
 from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.machine.session import SIGNALLING_NAN
 from acalsim_backend.models.basic import Mlp, TransformerBlock
 from acalsim_backend.models.resnet import resnet18
 
@@ -68,7 +69,7 @@ def test_a_is_the_arena_full_of_signalling_nans_before_each_run():
 
     def spy(*args, **kwargs):
         arena = session._arena.array.view(np.uint32)
-        seen.append(bool(arena.size) and bool((arena == 0x7FA00000).all()))
+        seen.append(bool(arena.size) and bool((arena == SIGNALLING_NAN).all()))
         return original(*args, **kwargs)
 
     session._machine.run = spy
@@ -115,8 +116,7 @@ def test_b_does_one_flipped_byte_of_a_command_in_guest_ram_change_the_output_or_
             image[at + offset] ^= 1
             try:
                 changed = not torch.equal(compiled(x), good)
-            except AcalsimError as error:
-                assert str(error), name
+            except AcalsimError:
                 changed = True
             image[at + offset] ^= 1
             assert changed, f"a flipped byte in {name} went unnoticed"
@@ -161,7 +161,7 @@ ATEN = ("addmm", "mm", "bmm", "relu", "relu_", "clamp_min", "add.Tensor", "mul.T
 
 
 def test_d_are_results_right_when_pytorch_cannot_compute_any_more():
-    """With ATen's kernels raising after compilation, and so the eager model too, only the firmware's kernels are left."""
+    """With ATen's kernels raising after compilation, and so the eager model too, the firmware's kernels are left."""
     model, x = Mlp(), torch.randn(4, 16)
     backend = ACALSimBackend(mode="simulate", functional="native")
     compiled = torch.compile(model, backend=backend)
