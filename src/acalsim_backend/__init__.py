@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
     from acalsim_backend.machine.qemu import QemuConfig
     from acalsim_backend.report import RunReport
+    from acalsim_backend.riscv_codegen import RISCVCodeGenerator
 
 _HOME = {
     "ACALSimBackend": "backend",
@@ -32,6 +33,7 @@ _HOME = {
     "AcalsimError": "errors",
     "HardwareConfig": "hardware",
     "QemuConfig": "machine.qemu",
+    "RISCVCodeGenerator": "riscv_codegen",
     "RunReport": "report",
     "TensorDesc": "ir",
     "acalsim_backend": "backend",
@@ -49,6 +51,7 @@ __all__ = [
     "AcalsimError",
     "HardwareConfig",
     "QemuConfig",
+    "RISCVCodeGenerator",
     "RunReport",
     "TensorDesc",
     "acalsim_backend",

@@ -18,6 +18,7 @@ from torch import fx
 from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+from acalsim_backend.codegen.build import build as build_elf
 from acalsim_backend.compiler import (
     ACALSimCompiler,
     decomposition_table,
@@ -26,18 +27,21 @@ from acalsim_backend.compiler import (
     without_effect_tokens,
 )
 from acalsim_backend.errors import AcalsimError, InputError, UnknownNameError, UsageError
+from acalsim_backend.generated import GeneratedProgram
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.ir import ACALSimIR
 from acalsim_backend.machine.base import check_machine
 from acalsim_backend.machine.session import Session
 from acalsim_backend.passes import Compiled, Target, compile_ir
 from acalsim_backend.report import RunReport
+from acalsim_backend.riscv_codegen import RISCVCodeGenerator
 from acalsim_backend.runtime import Executable, OutputSpec
 from acalsim_backend.weights import WeightCache
 
 log = logging.getLogger(__name__)
 
-MODES = ("trace", "compile", "simulate", "eager")
+MODES = ("trace", "compile", "codegen", "simulate", "eager")
+BUILDS = ("image", "c")
 MAX_SHAPES = 64
 """Programs kept per graph with dynamic shapes; the least recently used goes."""
 MAX_REPORTS = 1000
@@ -54,14 +58,17 @@ class ACALSimBackend:
 
     Args:
         mode: "trace" prints the captured graph, "compile" makes the IR and the Program; both then run eagerly.
-            "simulate" runs on the machine, "eager" does nothing.
+            "codegen" writes C for the graph and its example inputs and runs eagerly, "simulate" runs on the
+            machine, "eager" does nothing.
         verbose: print what is made.
-        output_dir: folder for ``{graph}.ir`` and ``{graph}.opt.ir``; None writes nothing.
+        output_dir: folder for ``{graph}.ir`` and ``{graph}.opt.ir``, None writes nothing; with mode "codegen"
+            the folder for the C files, None being ``acalsim_output``.
         qemu_config: a QemuConfig for machine "qemu".
         hardware: preset name, path of a hardware file, or a HardwareConfig.
         machine: "unicorn" or "qemu" (timed), or "native" (outputs only).
         fallback: "warn" lets unsupported operators run on the host with a warning each, "error" refuses them.
         place: "auto", "cpu" or "accelerator".
+        build: "image" runs Programs with the generic firmware, "c" as generated and compiled C.
 
     One backend holds one machine session: its RAM, and the weights of all models compiled with it.
     """
@@ -80,9 +87,12 @@ class ACALSimBackend:
         fallback: str = "warn",
         place: str = "auto",
         functional: str | None = None,
+        build: str = "image",
     ) -> None:
         if mode not in MODES:
             raise UnknownNameError("mode", mode, MODES)
+        if build not in BUILDS:
+            raise UnknownNameError("build", build, BUILDS)
         check_machine(machine)
         if qemu_config is not None and machine != "qemu":
             raise UsageError(f"qemu_config is for machine='qemu', got machine={machine!r}; leave it out")
@@ -92,7 +102,9 @@ class ACALSimBackend:
         self.machine = machine
         self.qemu_config = qemu_config
         self.functional = functional
-        self.target = Target(HardwareConfig.load(hardware), place, fallback)
+        self.build = build
+        c_form = mode == "codegen" or build == "c"  # which no host stands beside
+        self.target = Target(HardwareConfig.load(hardware), place, "error" if c_form else fallback)
         self.compiler = ACALSimCompiler(verbose=verbose)
         self._irs: dict[str, ACALSimIR] = {}
         self._executables: dict[str, Compiled] = {}
@@ -142,6 +154,16 @@ class ACALSimBackend:
             return gm.forward
         from torch._dynamo.backends.common import aot_autograd
 
+        if self.mode == "codegen":
+            generate = functools.partial(self._generate, values=tuple(example_inputs))
+            with torch.no_grad():  # the graph of inference, without what a backward would need
+                aot_autograd(
+                    fw_compiler=generate,
+                    inference_compiler=generate,
+                    decompositions=self._decompositions,
+                    keep_inference_input_mutations=True,
+                )(gm, example_inputs)
+            return gm.forward
         return aot_autograd(
             fw_compiler=self._compile_graph,
             bw_compiler=_eager_backward,
@@ -159,6 +181,34 @@ class ACALSimBackend:
         if self.mode == "compile":
             return make_boxed_func(gm.forward)
         return make_boxed_func(graph.run)
+
+    def _generate(self, gm: fx.GraphModule, args: Sequence[Any], values: Sequence[Any]) -> Callable[..., Any]:
+        """Write C for a graph whose arguments have ``values``."""
+        static = _static_inputs()
+        name = f"graph_{len(self._irs)}"
+        if _is_dynamic(args):
+            log.warning("%s: the C is for the shapes of the first call", name)
+            gm, args = to_core_aten(gm, values), values
+        if [_shape(a) for a in args] != [_shape(v) for v in values]:
+            raise InputError(f"{name}: arguments that share memory and are written to; clone them before the call")
+        ir = self.compiler.compile(gm, args, name, static)
+        ir.examples = tuple(values)
+        self._irs[name] = ir
+        with unset_fake_temporarily():
+            files = self._generator.generate(ir, name)
+        if self.verbose:
+            print("Generated files:", *files, sep="\n  ")
+        return make_boxed_func(gm.forward)
+
+    @functools.cached_property
+    def _generator(self) -> RISCVCodeGenerator:
+        return RISCVCodeGenerator(
+            self.output_dir or "acalsim_output",
+            hardware=self.target.hardware,
+            place=self.target.place,
+            machine=self.machine,
+            functional=self.functional,
+        )
 
     def _compile_ir(self, ir: ACALSimIR) -> Compiled:
         """Compile an IR, or find the Program of an equal one."""
@@ -214,6 +264,10 @@ class _Graph:
             specs = _output_specs(gm, args)
             with unset_fake_temporarily():  # the machine's tensors over guest RAM have to be real ones
                 executable = Executable(compiled, backend.session, backend.weights, specs)
+                if backend.build == "c":
+                    executable.generated = GeneratedProgram(
+                        backend.target.hardware, backend.machine, backend.functional
+                    )
         shape = _Shape(executable, compiled, time.perf_counter() - start)
         self.shapes[_signature(args)] = shape
         while len(self.shapes) > MAX_SHAPES:
@@ -232,6 +286,10 @@ class _Graph:
         start = time.perf_counter()
         outputs, result = shape.executable.run(args)
         elapsed = time.perf_counter() - start
+        wall = {"compile": shape.compile_s if first or not shape.warned else 0.0, "simulate": elapsed}
+        if shape.executable.generated is not None:
+            wall["build"] = 0.0 if shape.warned else shape.executable.generated.build_s
+            wall["simulate"] -= wall["build"]
         fallbacks = _fallbacks(shape, elapsed)
         report = RunReport.build(
             shape.executable.program,
@@ -239,7 +297,7 @@ class _Graph:
             self.backend.target.hardware,
             model=self.name,
             machine=self.backend.machine,
-            wall_s={"compile": shape.compile_s if first or not shape.warned else 0.0, "simulate": elapsed},
+            wall_s=wall,
             fallbacks=fallbacks,
         )
         if not shape.warned:
@@ -271,6 +329,10 @@ def _warn(fallbacks: Sequence[Mapping[str, Any]]) -> None:
             FallbackWarning,
             stacklevel=4,
         )
+
+
+def _shape(value: Any) -> tuple[Any, ...] | None:
+    return (tuple(value.shape), value.dtype) if isinstance(value, torch.Tensor) else None
 
 
 def _signature(args: Sequence[Any]) -> tuple[Any, ...]:
@@ -352,7 +414,18 @@ def make_acalsim_backend(mode: str = "compile", verbose: bool = False, output_di
     return ACALSimBackend(mode=mode, verbose=verbose, output_dir=output_dir)
 
 
-_OPTIONS = ("mode", "verbose", "output_dir", "qemu_config", "hardware", "machine", "fallback", "place", "functional")
+_OPTIONS = (
+    "mode",
+    "verbose",
+    "output_dir",
+    "qemu_config",
+    "hardware",
+    "machine",
+    "fallback",
+    "place",
+    "functional",
+    "build",
+)
 
 
 @functools.cache
@@ -387,6 +460,39 @@ def last_report() -> RunReport | None:
     return _last_report
 
 
+def compile_model(
+    model: torch.nn.Module, inputs: Sequence[torch.Tensor], output_dir: str | Path, build: str = "image", **options: Any
+) -> list[Path]:
+    """Compile ``model(*inputs)`` without running it on a machine; returns the files written to ``output_dir``.
+
+    ``build`` "image" writes ``{graph}.ir`` and ``{graph}.opt.ir``, "c" the C sources, a Makefile and ``{graph}.elf``.
+    """
+    folder = Path(output_dir)
+    mode = {"image": "compile", "c": "codegen"}.get(build)
+    if mode is None:
+        raise UnknownNameError("build", build, BUILDS)
+    backend = ACALSimBackend(mode=mode, output_dir=str(folder), **options)
+    _call(torch.compile(model, backend=backend, dynamic=False), inputs)
+    names = list(backend.get_all_compiled_irs())
+    if build == "image":
+        return [folder / f"{name}{end}" for name in names for end in (".ir", ".opt.ir")]
+    for name in names:
+        build_elf(folder, name)
+    ends = (".c", ".h", "_weights.c", "_weights.bin", ".ld", ".elf")
+    return [*(folder / f"{name}{end}" for name in names for end in ends), folder / "Makefile"]
+
+
+def _call(compiled: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    """Call a compiled model without gradients; our errors come out as they are."""
+    try:
+        with torch.no_grad():
+            return compiled(*arguments)
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        if isinstance(error.inner_exception, AcalsimError):
+            raise error.inner_exception from None
+        raise
+
+
 def simulate(
     model: torch.nn.Module,
     inputs: Sequence[torch.Tensor] | torch.Tensor,
@@ -402,13 +508,7 @@ def simulate(
     backend = ACALSimBackend(mode="simulate", hardware=hardware, machine=machine, **options)
     compiled = torch.compile(model, backend=backend, dynamic=False)
     arguments = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
-    try:
-        with torch.no_grad():
-            outputs = compiled(*arguments)
-    except torch._dynamo.exc.BackendCompilerFailed as error:
-        if isinstance(error.inner_exception, AcalsimError):
-            raise error.inner_exception from None
-        raise
+    outputs = _call(compiled, arguments)
     if not backend.reports:
         raise InputError(f"{type(model).__name__}: nothing was captured; the model runs no tensor operations")
     return outputs, RunReport.concatenate(backend.reports)

@@ -21,6 +21,7 @@ from acalsim_backend.weights import Resident, WeightCache, raw_bytes
 
 if TYPE_CHECKING:
     from acalsim_backend.device.memory import Memory
+    from acalsim_backend.generated import GeneratedProgram
     from acalsim_backend.machine.session import Block, RunResult, Session
 
 _TORCH_DTYPES = {value: getattr(torch, name) for name, value in DTYPES.items()}
@@ -78,6 +79,8 @@ class Executable:
     weights: WeightCache
     outputs: tuple[OutputSpec, ...]
     host_calls: list[HostCall] = field(default_factory=list)
+    generated: GeneratedProgram | None = None
+    """Runs the Program in its C form; None runs its image on the session."""
     _prepared: dict[tuple[int, ...], _Prepared] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -90,6 +93,9 @@ class Executable:
 
     def run(self, args: Sequence[Any]) -> tuple[list[Any], RunResult]:
         """Run once on the captured graph's arguments; returns its outputs and what the machine measured."""
+        if self.generated is not None:
+            result = self.generated.run(self.snapshot(args))
+            return self._collect(args, result, self._prepare_weights(args)), result
         bindings: dict[int, Block | np.ndarray[Any, Any]] = {}
         for tensor in self.program.tensors:
             if tensor.kind is TensorKind.WEIGHT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from acalsim_backend.errors import AcalsimError, MissingToolError, UsageError
 
@@ -46,7 +47,7 @@ def to_dump(elf_path: Path) -> Iterator[str]:
     with elf_path.open("rb") as file:
         elf = ELFFile(file)
         names: dict[int, str] = {}
-        table = elf.get_section_by_name(".symtab")
+        table: Any = elf.get_section_by_name(".symtab")
         for symbol in table.iter_symbols() if table is not None else ():
             if symbol["st_info"]["type"] == "STT_FUNC":
                 names[symbol["st_value"]] = symbol.name

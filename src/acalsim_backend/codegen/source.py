@@ -1,4 +1,4 @@
-"""Prints a Snapshot as C: the same commands that its image holds, as designated initialisers, and the calls that run them."""
+"""Prints a Snapshot as C: the commands of its image as designated initialisers, and the calls that run them."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class Source:
         self.image = build_image(self.program)
         inputs, outputs = snapshot.inputs, snapshot.outputs
         floats = len(inputs) == len(outputs) == 1 and inputs[0].dtype is outputs[0].dtype is DType.F32
-        self._signature = "(const float *inputs, float *outputs)" if floats else (
-            "(const void *const *inputs, void *const *outputs)"
+        self._signature = (
+            "(const float *inputs, float *outputs)" if floats else ("(const void *const *inputs, void *const *outputs)")
         )
         self._plain = floats
 
@@ -163,7 +163,8 @@ class Source:
         yield f"// Graph: {self.name}\n"
         yield f'#include "{self.name}.h"\n\n#include <stddef.h>\n\n#include "acal.h"\n'
         version = build_image(self.program).header.version
-        yield f"#if ACAL_ABI_VERSION != {version}\n#error \"generated for ABI version {version}: generate it anew\"\n#endif\n"
+        yield f"#if ACAL_ABI_VERSION != {version}"
+        yield f'#error "generated for ABI version {version}: generate it anew"\n#endif\n'
         yield "// MMIO helper macros"
         yield "#define MMIO_WRITE32(addr, val) (*(volatile uint32_t *)(addr) = (val))"
         yield "#define MMIO_READ32(addr) (*(volatile uint32_t *)(addr))\n"
@@ -212,7 +213,7 @@ class Source:
             yield f"    {declaration} __attribute__((aligned(64)));"
         yield "};\n"
         yield f"#define PLACE(member) offsetof(struct {struct_name}, member)\n"
-        yield f"struct {struct_name} {struct_name} __attribute__((aligned(64), section(\".data\"))) = {{"
+        yield f'struct {struct_name} {struct_name} __attribute__((aligned(64), section(".data"))) = {{'
         yield "    .header = {"
         yield "        .magic = ACAL_IMAGE_MAGIC, .version = ACAL_ABI_VERSION,"
         yield f"        .size = sizeof(struct {struct_name}),"
@@ -236,7 +237,9 @@ class Source:
         yield f"    .{self._member(command)} = {{"
         yield "        .command = {"
         encoded = command.encode()
-        _, _, size, number, _, device, origin, n_origin, n_deps, dep_offset, _ = HEADER.unpack_from(encoded[:HEADER_SIZE])
+        _, _, size, number, _, device, origin, n_origin, n_deps, dep_offset, _ = HEADER.unpack_from(
+            encoded[:HEADER_SIZE]
+        )
         yield (
             f"            .header = {{.opcode = ACAL_OPCODE_{command.opcode.name}, .version = ACAL_ABI_VERSION, "
             f".size = {size}, .id = {number},"
@@ -278,7 +281,9 @@ class Source:
         zero_point = f", .zero_point = {view.zero_point}" if view.zero_point else ""
         shape = ""
         if view.dims:
-            shape = f", .dims = {{{', '.join(map(str, view.dims))}}}, .strides = {{{', '.join(map(str, view.strides))}}}"
+            shape = (
+                f", .dims = {{{', '.join(map(str, view.dims))}}}, .strides = {{{', '.join(map(str, view.strides))}}}"
+            )
         return (
             f"{{.addr = AT({name}, {view.offset}), .dtype = ACAL_DTYPE_{view.dtype.name}, .rank = {len(view.dims)}, "
             f".flags = ACAL_OPERANDFLAG_PRESENT{zero_point}{shape}}}"
@@ -291,7 +296,7 @@ class Source:
             yield "    if (!COMPUTE_DEVICE_BASE)"
             yield "        return ACAL_STATUS_BAD_QUEUE;"
             yield "    // Initialize device, wait for it to be ready"
-            yield f"    MMIO_WRITE32(COMPUTE_DEVICE_BASE + ACAL_REGISTER_CONTROL, ACAL_CONTROLBIT_RESET);"
+            yield "    MMIO_WRITE32(COMPUTE_DEVICE_BASE + ACAL_REGISTER_CONTROL, ACAL_CONTROLBIT_RESET);"
             yield "    while (MMIO_READ32(COMPUTE_DEVICE_BASE + ACAL_REGISTER_STATUS) & ACAL_STATUSBIT_BUSY)"
             yield "        ;"
         yield "    return ACAL_STATUS_OK;\n}\n"
@@ -372,7 +377,8 @@ class Source:
         else:
             examples = ", ".join(example(t) for t in self.snapshot.inputs) or "0"
             yield f"    static const void *const inputs[] = {{{examples}}};"
-            yield f"    static void *const outputs[] = {{{', '.join(f'output_{i}' for i in range(len(outputs))) or '0'}}};"
+            names = ", ".join(f"output_{i}" for i in range(len(outputs))) or "0"
+            yield f"    static void *const outputs[] = {{{names}}};"
             arguments = "inputs, outputs"
         yield ""
         yield f"    uint32_t status = {self.name}_init();"
@@ -452,7 +458,10 @@ def _wrapped(items: Sequence[str]) -> Iterator[str]:
     yield line
 
 
-_LINKER_SCRIPT = """/* Auto-generated linker script for ACALSim kernel. No MEMORY block: GNU ld and lld place sections alike without. */
+_LINKER_SCRIPT = """/*
+ * Auto-generated linker script for ACALSim kernel.
+ * No MEMORY block: GNU ld and lld place sections alike without.
+ */
 
 ENTRY(_start)
 
