@@ -144,7 +144,7 @@ class HardwareConfig:
     """A complete machine description. ``name`` and ``base`` are text; ``devices`` counts identical accelerators."""
 
     name: str = _f("edge", "name", "shown in reports")
-    devices: int = _f(1, "count", "identical accelerators", 1, 1)
+    devices: int = _f(1, "count", "identical accelerators, which take turns", 1, 16)
     cpu: CpuConfig = field(default_factory=CpuConfig)
     accelerator: AcceleratorConfig = field(default_factory=AcceleratorConfig)
     array: ArrayConfig = field(default_factory=ArrayConfig)

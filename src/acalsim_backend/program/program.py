@@ -93,7 +93,8 @@ class Program:
         previous: Command | None = None
         for command in self.commands:
             if command.placement is Placement.ACCELERATOR:
-                if previous is None or previous.placement is not Placement.ACCELERATOR:
+                continues = previous is not None and previous.placement is Placement.ACCELERATOR
+                if previous is None or not continues or previous.device != command.device:
                     runs.append([])
                 runs[-1].append(command)
             previous = command
