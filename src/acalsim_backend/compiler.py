@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import fx
 from torch._decomp import core_aten_decompositions
-from torch._subclasses.fake_tensor import FakeTensor
 from torch._higher_order_ops.effects import with_effects
+from torch._subclasses.fake_tensor import FakeTensor
 
 from acalsim_backend.errors import InputError, UnsupportedError
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
-from acalsim_backend.ops import operator_for
+from acalsim_backend.ops import check_shapes, operator_for
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class ACALSimCompiler:
             gm = to_core_aten(gm, example_inputs)
         ir = _Capture(without_effect_tokens(gm), example_inputs, graph_name, static).run()
         ir.verify()
+        check_shapes(ir)
         if not any(isinstance(value, (FakeTensor, torch.SymInt)) for value in example_inputs):
             ir.examples = tuple(example_inputs)
         log.debug("%s", ir)

@@ -12,6 +12,7 @@ from acalsim_backend.compiler import ACALSimCompiler
 from acalsim_backend.errors import InputError, ProgramError
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
 from acalsim_backend.models.basic import MatMulModel
+from acalsim_backend.ops import check_shapes
 
 TUTORIAL = """\
 === ACALSim IR: graph_0 ===
@@ -135,3 +136,11 @@ def test_can_a_tensor_be_defined_only_once():
     ir.add_tensor(TensorDesc("a", ()))
     with pytest.raises(ProgramError, match="tensor a is defined twice"):
         ir.add_tensor(TensorDesc("a", ()))
+
+
+def test_does_a_result_of_the_wrong_shape_break_its_operators_rule():
+    ir = compile_once(MatMulModel(), torch.randn(8, 16)).get_compiled_ir("graph_0")
+    check_shapes(ir)
+    ir.tensors["t_2"].shape = (8, 9)
+    with pytest.raises(ProgramError, match=r"MATMUL.* has results .*8, 9.*rule says .*8, 8"):
+        check_shapes(ir)

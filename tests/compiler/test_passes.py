@@ -21,7 +21,7 @@ from acalsim_backend.program.commands import Copy, decode
 from acalsim_backend.program.dependencies import accesses, conflicts, dependencies
 from acalsim_backend.program.dump import dump
 from acalsim_backend.program.image import build_image
-from acalsim_backend.program.program import Program, Tensor, TensorKind
+from acalsim_backend.program.program import Tensor, TensorKind
 from acalsim_backend.program.verify import verify
 
 
@@ -177,7 +177,7 @@ def test_is_every_unsupported_operation_listed_at_once():
 
 def test_does_place_accelerator_refuse_what_only_the_cpu_could_run():
     hardware = HardwareConfig.load("gemm_only")
-    with pytest.raises(UnsupportedError, match="1 command.*does not execute: vector"):
+    with pytest.raises(UnsupportedError, match=r"1 command.*does not execute: vector"):
         program_of(torch.relu, x44, hardware=hardware, place="accelerator")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+from acalsim_backend.errors import ProgramError
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.program.abi import DType
 
@@ -38,7 +39,7 @@ class Operator(ABC):
             register(cls())
 
     def infer(self, op: ACALSimOp, ir: ACALSimIR) -> Signature | None:
-        """Shapes and dtypes that follow from the inputs; None where ATen's are taken as they are."""
+        """Shapes and dtypes of ``op.outputs`` that follow from the inputs; None where ATen's are taken as they are."""
         return None
 
     def flops(self, op: ACALSimOp, ir: ACALSimIR) -> int:
@@ -71,6 +72,19 @@ def operator_for(target: str) -> Operator | None:
 def operator_of(op: ACALSimOp) -> Operator:
     """The operator of an IR operation."""
     return _BY_TYPE[op.op_type]
+
+
+def check_shapes(ir: ACALSimIR) -> None:
+    """Compare every result with what its operator's shape rule says.
+
+    Raises:
+        ProgramError: a pass, or the capture, gave an operation the wrong result tensor.
+    """
+    for op in ir.ops:
+        expected = operator_of(op).infer(op, ir)
+        got = [(ir.tensors[n].shape, ir.tensors[n].dtype) for n in op.outputs]
+        if expected is not None and got != expected:
+            raise ProgramError(f"{ir.name}: {op} has results {got}, its operator's rule says {expected}")
 
 
 def dtype_of(name: str, ir: ACALSimIR) -> DType:

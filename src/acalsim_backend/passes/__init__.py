@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp
+from acalsim_backend.ops import check_shapes
 from acalsim_backend.ops.lowering import Lowered, Lowering
 from acalsim_backend.passes.batch_norm import FoldBatchNorm
 from acalsim_backend.passes.fold import Fold
@@ -68,6 +69,7 @@ def compile_ir(ir: ACALSimIR, target: Target) -> Compiled:
     for ir_pass in IR_PASSES:
         ir = ir_pass.apply(ir, target)
         ir.verify()
+        check_shapes(ir)
     return _finish(ir, captured, target)
 
 
