@@ -365,7 +365,7 @@ def check(row, arguments, machine, place):
 @pytest.mark.parametrize(("machine", "place"), places, ids=["unicorn-cpu", "unicorn-accelerator", "native"])
 @pytest.mark.parametrize("row", ROWS, ids=[f"{i}-{row.name}" for i, row in enumerate(ROWS)])
 def test_does_the_operator_equal_eager(row, machine, place):
-    @settings(max_examples=12)
+    @settings(max_examples=6)
     @given(row.arguments)
     def drawn(arguments):
         check(row, arguments, machine, place)

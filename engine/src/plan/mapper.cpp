@@ -10,7 +10,7 @@ namespace {
 
 using Keep = Mapping::Keep;
 
-// Fitted to exhaustive searches on drawn shapes (tests/engine/test_mapper.py).
+// Set by hand from runs of the edge and cloud4 presets; not fitted to an exhaustive search.
 constexpr Bytes kRunBytes = 64;        // what opening a row costs, as bytes of bandwidth
 constexpr double kAccessCycles = 50;   // latency of the DRAM itself
 constexpr double kInterference = 0.1;  // share of the hidden units' time that shows
