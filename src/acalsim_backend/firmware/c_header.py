@@ -61,6 +61,7 @@ def generate() -> Iterator[str]:
         registers.Register,
         registers.StatusBit,
         registers.ControlBit,
+        registers.IrqBit,
     ):
         yield from abi.c_enum(enumeration)
     yield abi.OPERAND_DECLARATION
