@@ -104,6 +104,8 @@ def with_fields(**changes: Any) -> Callable[[Any], Command]:
         ("gemm_plain", with_operand("a", dtype=DType.I32), Status.BAD_DTYPE),
         ("gemm_plain", with_operand("out", dims=(13, 17)), Status.BAD_SHAPE),
         ("gemm_int8_to_int32", with_fields(activation=Activation.GELU), Status.UNSUPPORTED),
+        ("gemm_int8_to_int32", with_fields(alpha=0.5), Status.UNSUPPORTED),
+        ("gemm_int8_to_int32", with_fields(beta=float("nan")), Status.UNSUPPORTED),
         ("gemm_float64", with_fields(activation=Activation.TANH), Status.UNSUPPORTED),
         ("conv2d_strided", with_fields(groups=0), Status.BAD_SHAPE),
         ("conv2d_strided", with_fields(groups=2), Status.BAD_SHAPE),

@@ -19,12 +19,19 @@ static uint32_t check_dims(const acal_gemm_t *command) {
     return fits ? ACAL_STATUS_OK : ACAL_STATUS_BAD_SHAPE;
 }
 
+/* Whether integers can be multiplied by the factor. */
+static int is_whole(float factor) {
+    return factor >= -0x1p31f && factor <= 0x1p31f && factor == (float)(int64_t)factor;
+}
+
 static uint32_t check(const acal_gemm_t *command, acal_fault_t *fault) {
     ACAL_TRY(acal_check_operand(&command->a, fault));
     ACAL_TRY(acal_check_operand(&command->b, fault));
     ACAL_TRY(acal_check_operand(&command->out, fault));
     ACAL_TRY(acal_check_optional(&command->bias, fault));
     ACAL_TRY(check_dtypes(command));
+    if (!acal_is_float(command->out.dtype) && !(is_whole(command->alpha) && is_whole(command->beta)))
+        return ACAL_STATUS_UNSUPPORTED;
     return check_dims(command);
 }
 
