@@ -1,4 +1,7 @@
-"""Generates ``acal_abi.h``: every struct, enumeration and register of the ABI. The build runs it as a module and needs the standard library alone."""
+"""Generates ``acal_abi.h``: every struct, enumeration and register of the ABI.
+
+The build runs it as a module, so it needs the standard library alone.
+"""
 
 from __future__ import annotations
 
