@@ -186,6 +186,7 @@ def run(
     ] = None,
     json: Json = None,
     seed: Annotated[int, typer.Option(help="Seed of random weights and inputs.")] = 0,
+    cpu: Annotated[str | None, typer.Option(metavar="ISA", help="rv64gc or rv64gcv; short for --set cpu.isa.")] = None,
     gdb: Annotated[
         int | None, typer.Option("--gdb", metavar="PORT", help="qemu: stop at _start and wait for gdb.")
     ] = None,
@@ -202,7 +203,7 @@ def run(
     if json is not None and mode is not Mode.simulate:
         raise UsageError(f"--json writes a report, and --mode {mode} makes none; use --mode simulate")
     check_target(target)
-    hardware = HardwareConfig.load(hw, _overrides(set_ or ()))
+    hardware = HardwareConfig.load(hw, _overrides(set_ or ()) | ({} if cpu is None else {"cpu.isa": cpu}))
     check_machine(machine)
     settings = _qemu_settings(machine, gdb, trace_mmio) | {"build": build.value}
     if out is not None:

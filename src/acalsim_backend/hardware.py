@@ -36,6 +36,7 @@ class CpuConfig:
 
     frequency_mhz: int = _f(1000, "MHz", "clock of the RISC-V core", 1, 100_000)
     cycles_per_instruction: float = _f(1.0, "cycles", "average per retired instruction", 0.01, 1000)
+    isa: Literal["rv64gc", "rv64gcv"] = _f("rv64gc", "name", "instruction set; rv64gcv has vectors, on machine qemu")
 
 
 @dataclass(frozen=True)

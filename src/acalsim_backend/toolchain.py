@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from acalsim_backend.errors import AcalsimError, BuildError, InputError, MissingToolError
@@ -106,6 +106,11 @@ class Toolchain:
             "or apt-get install gcc-riscv64-unknown-elf and set CROSS_COMPILE=riscv64-unknown-elf-"
         )
 
+    def with_vectors(self) -> Toolchain:
+        """The same for a core that has the vector extension."""
+        flags = tuple(f.replace("+c", "+c+v").replace("rv64gc", "rv64gcv") for f in self.flags)
+        return replace(self, flags=flags)
+
     @functools.cached_property
     def version(self) -> str:
         """What the compiler says of itself."""
@@ -193,6 +198,16 @@ def find_tool(name: str, variable: str, environment: Mapping[str, str] = os.envi
 def firmware_sources() -> Sources:
     """The generic firmware, which runs any Program in its image form."""
     return Sources(runtime_files(PROGRAM_ONLY), FIRMWARE_FOLDER / "link.ld", (FIRMWARE_FOLDER,), {ABI_HEADER: _abi()})
+
+
+def vector_firmware() -> Path:
+    """The generic firmware with vector code, built when it is first needed.
+
+    Raises:
+        MissingToolError, BuildError: there is no compiler for it.
+    """
+    out = cache_dir() / "firmware" / "acal_rv64gcv.elf"
+    return Toolchain.find().with_vectors().compile(firmware_sources(), out, cache_dir())
 
 
 def program_sources(files: Sequence[Path], linker_script: Path, data: Sequence[Path] = ()) -> Sources:

@@ -9,7 +9,7 @@ _start:
     la gp, __global_pointer$
     .option pop
     la sp, __stack_top
-    li t0, 0x2000               /* mstatus.FS = Initial: floating point on */
+    li t0, 0x2200               /* mstatus.FS and VS = Initial: floating point and vectors, where there are any, on */
     csrs mstatus, t0
     csrw fcsr, zero             /* round to nearest even, no flags */
     la t0, trap_entry

@@ -40,6 +40,7 @@ from acalsim_backend.machine.traps import describe_trap
 from acalsim_backend.server.board import Board, standard_slots
 from acalsim_backend.server.log import AccessTrace
 from acalsim_backend.server.vfio_user import DisconnectedError, ProtocolError, VfioUserConnection
+from acalsim_backend.toolchain import vector_firmware
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,8 @@ class QemuMachine:
         self._config = config
         self._ram = platform.ram
         self._qemu = find_qemu(config.binary)
-        self._elf = Elf()
+        self._vectors = platform.hardware.cpu.isa == "rv64gcv"
+        self._elf = Elf(vector_firmware()) if self._vectors else Elf()
         self._trace = AccessTrace.open(config.trace_mmio) if config.trace_mmio is not None else None
         observers = [self._trace] if self._trace is not None else []
         self._board = Board(standard_slots(platform.devices), observers)
@@ -113,7 +115,8 @@ class QemuMachine:
             memory[len(segment.data) :] = 0
         self._word("acal_boot")[0] = image
         self._board.reset()
-        guest = _Guest(self._qemu, self._config, self._ram, self._board, self._elf, watchdog)
+        cpu = "rv64,v=true,vlen=256" if self._vectors else "rv64"
+        guest = _Guest(self._qemu, cpu, self._config, self._ram, self._board, self._elf, watchdog)
         try:
             code = guest.run()
         finally:
@@ -169,8 +172,11 @@ class _Bus:
 class _Guest:
     """One QEMU process and what is connected to it."""
 
-    def __init__(self, qemu: Qemu, config: QemuConfig, ram: SharedRam, board: Board, elf: Elf, watchdog: int) -> None:
+    def __init__(
+        self, qemu: Qemu, cpu: str, config: QemuConfig, ram: SharedRam, board: Board, elf: Elf, watchdog: int
+    ) -> None:
         self._qemu = qemu
+        self._cpu = cpu
         self._config = config
         self._ram = ram
         self._bus = _Bus(board, ram)
@@ -288,7 +294,17 @@ class _Guest:
             "x-no-posted-writes": True,
             "x-msg-timeout": 86_400_000,
         }
-        yield from ("-M", "virt,memory-backend=ram", "-m", f"{size}M", "-smp", "1", "-nodefaults", "-nographic", "-S")
+        yield from (
+            "-M",
+            "virt,memory-backend=ram",
+            "-m",
+            f"{size}M",
+            "-cpu",
+            self._cpu,
+            "-nodefaults",
+            "-nographic",
+            "-S",
+        )
         yield from (
             "-object",
             f"memory-backend-file,id=ram,size={size}M,share=on,mem-path=/proc/self/fd/{self._ram.fd}",

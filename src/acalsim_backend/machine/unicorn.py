@@ -57,7 +57,7 @@ from acalsim_backend.device.registers import (
     POWER_OFF,
     UART_BASE,
 )
-from acalsim_backend.errors import GuestTrapError, MachineError, MissingToolError, WatchdogError
+from acalsim_backend.errors import GuestTrapError, MachineError, MissingToolError, UnsupportedError, WatchdogError
 from acalsim_backend.machine.base import Platform
 from acalsim_backend.machine.elf import Elf, Location
 from acalsim_backend.machine.memory import Ram
@@ -158,6 +158,7 @@ class Core:
         self._bad_access = 0
         self._raised: BaseException | None = None
         self._stopped = False
+        self._resumes = False  # emulation ended to enter a trap
         self.trap: TrapError | None = None
 
     def map_device(self, address: int, read: Read, write: Write) -> None:
@@ -220,8 +221,6 @@ class Core:
                 raise MachineError("the guest waits for an interrupt, which nothing raises")
             self._resumes = False
 
-    _resumes = False
-
     def _guarded(self, function: Callable[..., Any], *args: int) -> Any:
         """Call a device. The TLB is flushed so that the next access misses it: only then does Unicorn know its PC."""
         try:
@@ -264,7 +263,7 @@ class Core:
         self._resumes = True
 
     def _enter_trap(self, cause: int, pc: int, address: int) -> None:
-        """TrapError entry as the privileged architecture defines it, in machine mode."""
+        """Trap entry as the privileged architecture defines it, in machine mode."""
         handler = self._uc.reg_read(UC_RISCV_REG_MTVEC) & ~3
         last = self._counters.block_address + max(self._counters.block_size, 2) - 2
         trap = TrapError(cause, pc, address, last if cause == FETCH_FAULT else pc)
@@ -291,6 +290,11 @@ class UnicornMachine:
     ram_class: ClassVar[type[Ram]] = Ram
 
     def __init__(self, platform: Platform) -> None:
+        if platform.hardware.cpu.isa != "rv64gc":
+            raise UnsupportedError(
+                f"cpu.isa is {platform.hardware.cpu.isa}, but Unicorn's core has no vector instructions that can be "
+                "relied on; use machine qemu, or cpu.isa = rv64gc"
+            )
         self._ram = platform.ram
         self._elf = Elf(platform.firmware)
         text_begin = min(s.address for s in self._elf.segments)
@@ -336,8 +340,7 @@ class UnicornMachine:
             memory[:] = np.frombuffer(segment.data, np.uint8)
 
     def _trapped(self, trap: TrapError) -> GuestTrapError:
-        text = describe_trap(trap.cause, trap.pc, trap.address, self._place(trap.origin))
-        return GuestTrapError(text)
+        return GuestTrapError(describe_trap(trap.cause, trap.pc, trap.address, self._place(trap.origin)))
 
     def _place(self, pc: int) -> Location | str:
         return self._elf.locate(pc) or f"no function (pc {pc:#x})"
