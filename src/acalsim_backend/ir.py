@@ -183,8 +183,8 @@ class ACALSimIR:
     ``inputs`` and ``outputs`` are in the caller's order. ``params`` maps parameters and buffers to their position
     among the graph's arguments (absent for those whose values stand in ``constants``), ``arguments`` does the same for
     inputs. ``mutations`` pairs an input with the tensor that has to be written back to it after a run. ``prepare``
-    computes tensors named in ``prepared`` from parameters alone. ``examples`` are the graph's arguments when it was captured,
-    where their values are known: what generated C takes weights and example inputs from.
+    computes tensors named in ``prepared`` from parameters alone. ``examples`` are the graph's arguments at its
+    capture, where their values are known: what generated C takes weights and example inputs from.
     """
 
     name: str

@@ -300,7 +300,7 @@ class Source:
             yield "    while (MMIO_READ32(COMPUTE_DEVICE_BASE + ACAL_REGISTER_STATUS) & ACAL_STATUSBIT_BUSY)"
             yield "        ;"
         yield "    return ACAL_STATUS_OK;\n}\n"
-        yield f"uint32_t {self.name}_forward{self._signature}\n{{"
+        yield f"__attribute__((noinline)) uint32_t {self.name}_forward{self._signature}\n{{"
         yield f"    acal_image_t *image = &{image_symbol(self.name)}.header;"
         if not self.snapshot.inputs:
             yield "    (void)inputs;"
