@@ -20,7 +20,7 @@ class Matmul(Operator):
     """self @ mat2 for 2-D matrices or batches of them: mm, bmm, and _int_mm (int8 factors, int32 result)."""
 
     op_type = ACALSimOpType.MATMUL
-    targets = ("aten.mm.default", "aten.bmm.default", "aten._int_mm.default")
+    targets: tuple[str, ...] = ("aten.mm.default", "aten.bmm.default", "aten._int_mm.default")
     left, right = "self", "mat2"
 
     def matrices(self, op: ACALSimOp) -> tuple[str, str]:
