@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -31,17 +32,17 @@ SECONDS = 5.0
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
+def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Counts what a run could leave: child processes, descriptors, sockets and files."""
     require_qemu()
-    before = _remains()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # which other tests do not use
+    before = _remains(tmp_path)
     yield
-    assert _remains() == before
+    assert _remains(tmp_path) == before
 
 
-def _remains() -> dict[str, object]:
+def _remains(temporary: Path) -> dict[str, object]:
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    temporary = Path(os.environ.get("TMPDIR", "/tmp"))
     return {
         "processes": children,
         "folders": sorted(p.name for p in temporary.glob("acalsim-*")),

@@ -1,4 +1,4 @@
-"""Does the firmware with vector code compute the same on QEMU, with fewer instructions, and does unicorn say why not?"""
+"""Does the firmware with vector code compute the same on QEMU, with fewer instructions? Does unicorn refuse it?"""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 START_SECONDS = 5.0
 """In which QEMU must have built its board and connected."""
 TICK_SECONDS = 0.25
-STALLED_TICKS = 10
+STALLED_TICKS = 6
 """Ticks without an instruction or a device access after which the guest counts as waiting for ever."""
 
 _DEVICE_TREE_ROOM = 2 << 20  # QEMU puts its device tree into the last 2 MiB of RAM, which the session therefore lacks
