@@ -186,6 +186,10 @@ class ACALSimBackend:
         """Write C for a graph whose arguments have ``values``."""
         static = _static_inputs()
         name = f"graph_{len(self._irs)}"
+        tokens = effect_tokens(gm)
+        rest = iter(values)
+        values = [None if i in tokens else next(rest, None) for i in range(len(args))]
+        args = [None if i in tokens else value for i, value in enumerate(args)]
         if _is_dynamic(args):
             log.warning("%s: the C is for the shapes of the first call", name)
             gm, args = to_core_aten(gm, values), values
