@@ -79,7 +79,9 @@ class Standalone:
         uart = self._machine.run(0, instruction_budget(self.program))
         header = ImageHeader.decode_from(self.ram.view(self._image, ImageHeader.sizeof()).tobytes())
         if header.runs != 1:
-            raise MachineError(f"the generated program of {self.program.name} did not run its graph; it wrote: {uart!r}")
+            raise MachineError(
+                f"the generated program of {self.program.name} did not run its graph; it wrote: {uart!r}"
+            )
         if header.status != Status.OK:
             raise command_error(self.program, self.devices, header)
         records = self._table(header.records, 2 * len(self.program.commands)).reshape(-1, 2)
