@@ -7,6 +7,7 @@ import hashlib
 import logging
 import time
 import warnings
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -108,6 +109,7 @@ class ACALSimBackend:
         self.compiler = ACALSimCompiler(verbose=verbose)
         self._irs: dict[str, ACALSimIR] = {}
         self._executables: dict[str, Compiled] = {}
+        self._graphs: weakref.WeakSet[_Graph] = weakref.WeakSet()
         self._reports: deque[RunReport] = deque(maxlen=MAX_REPORTS)
         self._decompositions = decomposition_table()
         if mode == "simulate":
@@ -225,6 +227,14 @@ class ACALSimBackend:
             self._executables[key] = compile_ir(ir, self.target)
         return self._executables[key]
 
+    def _release(self, shape: _Shape) -> None:
+        """Give the memory of a shape's Program back, unless another graph runs it too."""
+        if any(s.compiled is shape.compiled for graph in self._graphs for s in graph.shapes.values()):
+            return
+        self._executables = {k: c for k, c in self._executables.items() if c is not shape.compiled}
+        if shape.executable is not None:
+            shape.executable.unload()
+
     def _record(self, report: RunReport) -> None:
         global _last_report
         self._reports.append(report)
@@ -250,6 +260,7 @@ class _Graph:
         self.static = static
         self.name = name
         self.shapes: OrderedDict[tuple[Any, ...], _Shape] = OrderedDict()
+        backend._graphs.add(self)
 
     def specialise(self, gm: fx.GraphModule, args: Sequence[Any]) -> _Shape:
         """Compile for the shapes of ``args``."""
@@ -275,7 +286,8 @@ class _Graph:
         shape = _Shape(executable, compiled, time.perf_counter() - start)
         self.shapes[_signature(args)] = shape
         while len(self.shapes) > MAX_SHAPES:
-            self.shapes.popitem(last=False)
+            _, oldest = self.shapes.popitem(last=False)
+            backend._release(oldest)
         return shape
 
     def run(self, *args: Any) -> list[Any]:

@@ -6,7 +6,9 @@ are accelerator cycles. Values that a machine cannot know are None (null), never
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import math
@@ -130,7 +132,7 @@ class RunReport:
             hardware=hardware.name,
             machine=machine,
             clock_mhz={"cpu": hardware.cpu.frequency_mhz, "accelerator": hardware.accelerator.frequency_mhz},
-            versions=dict(_versions()),
+            versions=_versions(),
             outputs=Outputs(),
             cycles=cycles if timed else Cycles(None, None, None),
             instructions_retired=result.instructions_retired,
@@ -373,13 +375,13 @@ def _sum(values: Iterable[Any]) -> Any:
     return None if None in known else sum(known)
 
 
-def _versions() -> Iterator[tuple[str, str]]:
-    yield "python", platform.python_version()
+@functools.cache  # reading the metadata of installed packages takes milliseconds
+def _versions() -> Mapping[str, str]:
+    versions = {"python": platform.python_version()}
     for package in _PACKAGES:
-        try:
-            yield package, importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
 
 
 def _known(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:

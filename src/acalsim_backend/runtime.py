@@ -119,6 +119,14 @@ class Executable:
         views = (*lowered.outputs, *(view for _, view in lowered.mutations))
         return Snapshot(self.program.name, self.program, data, views, tuple(labels))
 
+    def unload(self) -> None:
+        """Give the guest memory of the Programs and of what was prepared for them back; it cannot run any more."""
+        for key in list(self._prepared):
+            self._forget(key)
+        for loaded in (self._loaded, self._prepare):
+            if loaded is not None:
+                self.session.unload(loaded)
+
     def _weight(self, name: str, args: Sequence[Any]) -> Resident:
         return self.weights.bind(args[self.compiled.ir.arguments[name]])
 

@@ -333,3 +333,15 @@ def test_does_a_graph_that_was_never_seen_run_no_compiler(monkeypatch):
     model, x = Mlp(17, 31, 7), torch.randn(3, 17)
     with torch.no_grad():
         close(torch.compile(model, backend=b)(x), model(x))
+
+
+def test_is_the_memory_of_shapes_that_are_no_longer_kept_given_back(monkeypatch):
+    monkeypatch.setattr("acalsim_backend.backend.MAX_SHAPES", 2)
+    model, b = ConvBn().eval(), backend()
+    compiled = torch.compile(model, backend=b, dynamic=True)
+    with torch.no_grad():
+        for size in (8, 9, 10, 11, 8):
+            x = torch.randn(1, 3, size, size)
+            close(compiled(x), model(x))
+    assert len(b._executables) == 2
+    assert len(b.session._programs) == 4  # two Programs and what prepares their weights
