@@ -21,7 +21,7 @@ def main() -> None:
     torch.manual_seed(0)
     model, x = resnet18().eval(), torch.randn(1, 3, 224, 224)
     walls = {}
-    print("ResNet-18 224x224      wall s   cycles")
+    print("ResNet-18 224x224      wall s      cycles")
     for machine in ("unicorn", "qemu"):
         torch._dynamo.reset()
         backend = ACALSimBackend(mode="simulate", machine=machine)
@@ -33,7 +33,7 @@ def main() -> None:
                 compiled(x)
                 times.append(time.perf_counter() - start)
         walls[machine] = statistics.median(times[1:])
-        print(f"{machine:20}{walls[machine]:9.3f}{backend.reports[-1].cycles.total:9,}")
+        print(f"{machine:20}{walls[machine]:9.3f}{backend.reports[-1].cycles.total:12,}")
     print(f"qemu / unicorn      {walls['qemu'] / walls['unicorn']:9.2f}   limit {LIMIT}")
 
 
