@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from acalsim_backend._engine import Engine
 from engine_support import config, layer, run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acalsim_backend._engine import Engine
 from acalsim_backend.program.abi import DType, View, contiguous_strides
 from acalsim_backend.program.commands import Barrier, Fill, Gemm
 from acalsim_backend.time_command import Layer

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from acalsim_backend._engine import Engine
 from engine_support import config, layer, run
 from hypothesis import given
 from hypothesis import strategies as st
+
+from acalsim_backend._engine import Engine
 
 NET_OF_REFRESH = {"edge": 1 - 280 / 3906, "gemmini": 1 - 350 / 7800, "cloud4": 1 - 350 / 3900, "tpuv3": 1 - 350 / 3900}
 
