@@ -10,7 +10,7 @@ NATIVE := $(C_SOURCES) CMakeLists.txt $(shell find engine $(PACKAGE) -name CMake
 	$(shell find $(PACKAGE)/program $(PACKAGE)/firmware $(PACKAGE)/device/registers.py $(PACKAGE)/toolchain.py -name '*.py')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all fuzz lint format bench docs clean
+.PHONY: help setup demo test test-all fuzz libm lint format bench docs clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,9 @@ test-all: setup ## run the tests, the slow ones too
 
 fuzz: setup ## throw 100,000 drawn messages at each device server (minutes)
 	$(BIN)/python tests/qemu/fuzz_servers.py 100000
+
+libm: setup ## put every f32 through the firmware's elementary functions (a quarter of an hour)
+	$(BIN)/python tests/firmware/exhaustive_libm.py
 
 lint: setup ## check style, types, import rules and C formatting
 	$(BIN)/ruff check
