@@ -34,6 +34,9 @@ from acalsim_backend.ir import ACALSimIR
 from acalsim_backend.machine.base import check_machine
 from acalsim_backend.machine.session import Session
 from acalsim_backend.passes import Compiled, Target, compile_ir
+from acalsim_backend.program.dump import dump
+from acalsim_backend.program.image import build_image
+from acalsim_backend.program.program import Program
 from acalsim_backend.report import RunReport
 from acalsim_backend.riscv_codegen import RISCVCodeGenerator
 from acalsim_backend.runtime import Executable, OutputSpec
@@ -108,6 +111,7 @@ class ACALSimBackend:
         self.target = Target(HardwareConfig.load(hardware), place, "error" if c_form else fallback)
         self.compiler = ACALSimCompiler(verbose=verbose)
         self._irs: dict[str, ACALSimIR] = {}
+        self._programs: dict[str, Program] = {}
         self._executables: dict[str, Compiled] = {}
         self._graphs: weakref.WeakSet[_Graph] = weakref.WeakSet()
         self._reports: deque[RunReport] = deque(maxlen=MAX_REPORTS)
@@ -270,6 +274,7 @@ class _Graph:
         ir = backend.compiler.compile(gm, args, name, self.static)
         backend._irs[name] = ir
         compiled = backend._compile_ir(ir)
+        backend._programs[name] = compiled.program
         log.debug("%s", compiled.ir)
         if backend.output_dir is not None:
             _write(backend.output_dir / f"{name}.ir", str(ir))
@@ -481,7 +486,8 @@ def compile_model(
 ) -> list[Path]:
     """Compile ``model(*inputs)`` without running it on a machine; returns the files written to ``output_dir``.
 
-    ``build`` "image" writes ``{graph}.ir`` and ``{graph}.opt.ir``, "c" the C sources, a Makefile and ``{graph}.elf``.
+    ``build`` "image" writes the IR before and after the passes, the Program as text (``{graph}.program``) and as it
+    lies in guest RAM, without weights (``{graph}.image``); "c" the C sources, a Makefile and ``{graph}.elf``.
     """
     folder = Path(output_dir)
     mode = {"image": "compile", "c": "codegen"}.get(build)
@@ -491,7 +497,11 @@ def compile_model(
     _call(torch.compile(model, backend=backend, dynamic=False), inputs)
     names = list(backend.get_all_compiled_irs())
     if build == "image":
-        return [folder / f"{name}{end}" for name in names for end in (".ir", ".opt.ir")]
+        for name in names:
+            program = backend._programs[name]
+            _write(folder / f"{name}.program", dump(program))
+            (folder / f"{name}.image").write_bytes(build_image(program).data)
+        return [folder / f"{name}{end}" for name in names for end in (".ir", ".opt.ir", ".program", ".image")]
     for name in names:
         build_elf(folder, name)
     ends = (".c", ".h", "_weights.c", "_weights.bin", ".ld", ".elf")

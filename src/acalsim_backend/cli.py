@@ -224,7 +224,7 @@ def compile_(
     target: Annotated[str, typer.Argument(help="Built-in model (see `acalsim models`) or file.py:function.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for what is made.")],
     build: Annotated[
-        Build, typer.Option(help="image: the IR before and after the passes; c: C sources, Makefile and ELF.")
+        Build, typer.Option(help="image: IR and Program, as text and as guest bytes; c: C sources, Makefile and ELF.")
     ] = Build.image,
     hw: Hardware = "edge",
     place: Annotated[Place, typer.Option(help="Processor that the commands go to.")] = Place.auto,

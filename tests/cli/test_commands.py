@@ -90,3 +90,12 @@ def test_does_doctor_look_at_the_environment(tmp_path):
     assert "no-such-qemu" in found["qemu"].found
     assert not found["cache folder"].good
     assert not any(found[name].required for name in ("CROSS_COMPILE", "qemu"))
+
+
+def test_does_compile_write_the_program_as_text_and_as_guest_bytes(tmp_path, acalsim):
+    run = acalsim("compile", "mlp", "--out", str(tmp_path))
+    assert run.returncode == 0, run.stderr
+    names = {f"graph_0{end}" for end in (".ir", ".opt.ir", ".program", ".image")}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert "0: GEMM on accelerator" in (tmp_path / "graph_0.program").read_text()
+    assert (tmp_path / "graph_0.image").read_bytes()[:4] == b"ACAL"

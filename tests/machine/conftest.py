@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from small_hardware import HARDWARE
 
-from acalsim_backend.hardware import DramConfig, HardwareConfig
 from acalsim_backend.machine.session import Session
-
-HARDWARE = HardwareConfig(dram=DramConfig(size_mib=128))
 
 
 @pytest.fixture(scope="session")

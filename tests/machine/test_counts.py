@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from command_cases import CASES, Case, elementwise, make, raw
-from conftest import HARDWARE
+from small_hardware import HARDWARE
 
 from acalsim_backend.machine.session import RunResult, Session
 from acalsim_backend.program.abi import Placement, VectorOp

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from command_cases import Case, Micro, make, raw
-from conftest import HARDWARE
+from small_hardware import HARDWARE
 
 from acalsim_backend.device.registers import RAM_BASE
 from acalsim_backend.errors import CapacityError, InputError, UnknownNameError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from command_cases import Case, make
-from conftest import HARDWARE
+from small_hardware import HARDWARE
 
 from acalsim_backend.device.registers import RAM_BASE
 from acalsim_backend.errors import DeviceError, GuestTrapError, MachineError, WatchdogError
