@@ -87,7 +87,8 @@ class Lowering:
         )
 
     def _describe(self, op: ACALSimOp) -> Origin:
-        return Origin(op.covers[0], str(op), op.op_type.name, op.module, op.source, op.compute_cycles)
+        kind = op.target if op.op_type is ACALSimOpType.HOST else op.op_type.name
+        return Origin(op.covers[0], str(op), kind, op.module, op.source, op.compute_cycles)
 
     def _define(self, name: str, kind: TensorKind, data: Any = None) -> View:
         desc = self.ir.tensors[name]
