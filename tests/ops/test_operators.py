@@ -283,6 +283,8 @@ ROWS = [
     Row("MAX", lambda x, a: torch.max(x, a)[0], along((*REALS, *INTS))),
     Row("MIN", lambda x, a, k: x.amin(a, keepdim=k), reductions((*REALS, *INTS, torch.bool), special=True)),
     Row("MIN", lambda x, a: torch.min(x, a)[0], along((*REALS, *INTS))),
+    Row("MAX", lambda x, a: torch.max(x, a)[1], along((*REALS, *INTS))),
+    Row("MIN", lambda x, a: torch.min(x, a, keepdim=True)[1], along((*REALS, *INTS), special=True)),
     Row("ANY", lambda x, a: torch.any(x > 3, a), along()),
     Row("MAX_POOL2D", lambda x, k, s, p, d, c: F.max_pool2d(x, k, s, p, d, c), pools()),
     Row("AVG_POOL2D", lambda x, *a: F.avg_pool2d(x, *a), pools(average=True), loose=2),
