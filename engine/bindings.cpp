@@ -46,6 +46,8 @@ Config make_config(const nb::dict& d) {
     c.vector.fused_rows = number(d, "vector.fused_rows") != 0;
     c.scratchpad.size = number(d, "scratchpad.bytes");
     c.scratchpad.accumulator = number(d, "scratchpad.accumulator_bytes");
+    c.scratchpad.banks = number(d, "scratchpad.banks");
+    c.scratchpad.bank_bytes = number(d, "scratchpad.bank_bytes");
     c.dma.channels = number(d, "dma.channels");
     c.dma.outstanding = number(d, "dma.outstanding");
     c.dma.burst = number(d, "dma.burst_bytes");
@@ -84,11 +86,28 @@ NB_MODULE(_engine, m) {
         .def_ro("mac_dtype", &Completion::mac_dtype)
         .def_ro("scratchpad_bytes", &Completion::scratchpad_bytes)
         .def_ro("accumulator_bytes", &Completion::accumulator_bytes)
+        .def_ro("bursts", &Completion::bursts)
+        .def_ro("row_hits", &Completion::row_hits)
+        .def_ro("bank_conflict_cycles", &Completion::bank_conflict_cycles)
         .def_prop_ro("stall", [](const Completion& c) {
             nb::dict causes;
             for (std::size_t i = 0; i < kCauses; ++i) causes[kCauseNames[i]] = c.causes[i];
             return causes;
         });
+
+    nb::class_<ChannelStats>(m, "ChannelStats", "What one memory channel has moved since the canonical state.")
+        .def_ro("bytes_read", &ChannelStats::bytes_read)
+        .def_ro("bytes_written", &ChannelStats::bytes_written)
+        .def_ro("bursts", &ChannelStats::bursts)
+        .def_ro("row_hits", &ChannelStats::row_hits);
+
+    nb::class_<Interval>(m, "Interval", "A command's use of a unit, in cycles from the doorbell.")
+        .def_prop_ro("unit", [](const Interval& i) { return kUnitNames[static_cast<std::size_t>(i.unit)]; })
+        .def_ro("core", &Interval::core)
+        .def_ro("index", &Interval::index)
+        .def_ro("command", &Interval::command)
+        .def_ro("begin", &Interval::begin)
+        .def_ro("end", &Interval::end);
 
     nb::class_<Engine>(m, "Engine", "Schedules commands; see device/timing.py for the configuration.")
         .def(
@@ -120,6 +139,9 @@ NB_MODULE(_engine, m) {
             },
             nb::arg("command"), nb::arg("index"), "Use that mapping for this shape in place of the mapper's choice.")
         .def("completions", &Engine::completions, "Commands completed since the last call, in order of completion.")
+        .def("channels", &Engine::channels, "One ChannelStats per memory channel, since the canonical state.")
+        .def("record_intervals", &Engine::record_intervals, "Record every use of a unit from now on.")
+        .def("intervals", &Engine::intervals, "The uses recorded since the canonical state.")
         .def("stats", [](const Engine& e) {
             const Stats& s = e.stats();
             nb::dict d;

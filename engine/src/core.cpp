@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "acalsim/scratchpad.h"
+
 namespace acalsim {
 
 using Activity = CommandState::Activity;
@@ -36,10 +38,9 @@ Core::Core(const Config& config, std::size_t index, CoreHost& host) : config_(co
 void Core::reset() {
     parts_.clear();
     active_.clear();
-    requests_ = {};
     free_channels_.clear();
     for (std::uint64_t c = config_.dma.channels; c-- > 0;) free_channels_.push_back(static_cast<std::uint32_t>(c));
-    order_ = 0;
+    channel_taken_.assign(config_.dma.channels, 0);
     scratch_free_ = config_.scratchpad.size;
     accumulator_free_ = config_.scratchpad.accumulator;
     array_busy_ = vector_busy_ = false;
@@ -63,7 +64,7 @@ void Core::dispatch(Cycle now) {
         while (start_array(now)) progress_ = true;
         while (start_vector(now)) progress_ = true;
     } while (progress_);
-    issue();
+    issue(now);
     active_.erase(
         std::remove_if(active_.begin(), active_.end(), [this](std::uint32_t id) { return parts_[id].finished; }),
         active_.end());
@@ -83,6 +84,55 @@ bool Core::may_allocate(const Part& part) const {
     return alone || (scratch <= config_.scratchpad.size && accumulator <= config_.scratchpad.accumulator);
 }
 
+/// Reads the next step and the one behind it, as far as there are any; false when there is none.
+bool Core::fetch_steps(Part& part) {
+    if (!part.has_pending) {
+        if (part.has_following) {
+            std::swap(part.pending, part.following);
+            part.has_pending = true;
+        } else {
+            part.has_pending = part.end() == 0 && part.stream->next(part.pending);
+        }
+        part.has_following = part.has_pending && part.stream->next(part.following);
+    }
+    return part.has_pending;
+}
+
+/// Puts the stores of all steps before `end` that are not queued yet behind what the DMA has to do.
+void Core::queue_stores(Part& part, std::uint64_t end) {
+    part.next_store = std::max(part.next_store, part.first);  // steps without stores may have gone
+    for (; part.next_store < end; ++part.next_store) {
+        const Step& step = part.at(part.next_store).step;
+        if (step.stores.empty()) continue;
+        for (std::uint32_t box = 0; box < step.stores.size(); ++box) {
+            part.requests.push_back({part.next_store, box, true});
+        }
+        part.least_scratch -= step.scratch_store;
+        part.least_accumulator -= step.accumulator_store;
+    }
+}
+
+/// Queues stores of earlier steps ahead of the step's loads: those without which it would never find room, and those
+/// without which the one behind it would not, so that its loads need not wait for a store's end. The newest step's
+/// stores have yet to be computed, so the latter leaves them behind.
+void Core::make_room(Part& part, const Step& step) {
+    Bytes scratch = config_.scratchpad.size, accumulator = config_.scratchpad.accumulator;
+    for (std::uint32_t id : active_) {
+        if (&parts_[id] == &part) continue;
+        scratch -= parts_[id].scratch;
+        accumulator -= parts_[id].accumulator;
+    }
+    const auto lacks_room = [&](std::uint64_t steps) {
+        return part.least_scratch + steps * step.scratch > scratch ||
+               part.least_accumulator + steps * step.accumulator > accumulator;
+    };
+    while (true) {
+        const std::uint64_t oldest = std::max(part.next_store, part.first);
+        if (oldest == part.end() || !(lacks_room(1) || (oldest + 1 < part.end() && lacks_room(2)))) return;
+        queue_stores(part, oldest + 1);
+    }
+}
+
 /// Takes space for the next step of a part and queues its loads; false when there is nothing to take or no room.
 bool Core::fill(Cycle now, std::uint32_t id) {
     Part& part = parts_[id];
@@ -94,20 +144,20 @@ bool Core::fill(Cycle now, std::uint32_t id) {
         }
         part.allocating = true;
     }
-    if (!part.has_pending) {
-        part.has_pending = part.stream->next(part.pending);
-        if (!part.has_pending) {
-            part.exhausted = true;
-            part.allocating = false;
-            set_wait(now, part, part.waits_space, false, Activity::kSpace);
-            if (part.steps.empty()) {
-                part.finished = true;
-                host_.part_done(*part.command);
-            }
-            return true;
+    if (!fetch_steps(part)) {
+        part.exhausted = true;
+        part.allocating = false;
+        queue_stores(part, part.end());
+        set_wait(now, part, part.waits_space, false, Activity::kSpace);
+        if (part.steps.empty()) {
+            part.finished = true;
+            host_.part_done(*part.command);
         }
+        return true;
     }
     const Step& step = part.pending;
+    if (step.after_all) queue_stores(part, part.end());
+    make_room(part, step);
     const bool pass = step.after_all && !part.steps.empty();
     const bool space = !pass && (step.scratch > scratch_free_ || step.accumulator > accumulator_free_);
     set_wait(now, part, part.waits_pass, pass, Activity::kPass);
@@ -118,6 +168,7 @@ bool Core::fill(Cycle now, std::uint32_t id) {
     accumulator_free_ -= step.accumulator;
     part.scratch += step.scratch;
     part.accumulator += step.accumulator;
+    part.least_scratch += step.scratch;
     const std::uint64_t index = part.end();
     StepState state;
     state.step = std::move(part.pending);
@@ -125,13 +176,27 @@ bool Core::fill(Cycle now, std::uint32_t id) {
     part.has_pending = false;
     state.loads_left = state.step.loads.size();
     state.stores_left = state.step.stores.size();
-    for (const Box& box : state.step.loads) {
-        requests_.push({part.command->sequence, index, order_++, id, false, box});
-        part.command->begin(now, Activity::kLoad);
-        part.command->record.bytes_read += box.bytes();
-        part.command->record.scratchpad_bytes += box.bytes();
-    }
     Completion& record = part.command->record;
+    Work& streaming = state.step.array.busy > 0 ? state.step.array : state.step.vector;
+    if (streaming.busy > 0) {
+        const Cycle delay = bank_delay(config_.scratchpad, part.kept + state.step.scratch, state.step,
+                                       part.has_following ? &part.following : nullptr);
+        streaming.busy += delay;
+        record.bank_conflict_cycles += delay;
+    }
+    part.least_scratch -= state.step.scratch_release;
+    part.kept += state.step.scratch - state.step.scratch_release - state.step.scratch_store;  // may be modulo 2^64
+    part.least_accumulator += state.step.accumulator;
+    if (state.step.stores.empty()) {
+        part.least_scratch -= state.step.scratch_store;
+        part.least_accumulator -= state.step.accumulator_store;
+    }
+    for (std::uint32_t box = 0; box < state.step.loads.size(); ++box) {
+        part.requests.push_back({index, box, false});
+        part.command->begin(now, Activity::kLoad);
+        record.bytes_read += state.step.loads[box].bytes();
+        record.scratchpad_bytes += state.step.loads[box].bytes();
+    }
     record.macs += state.step.macs;
     record.scratchpad_bytes += state.step.scratchpad_traffic;
     record.accumulator_bytes += state.step.accumulator_traffic;
@@ -165,6 +230,7 @@ bool Core::start_array(Cycle now) {
         array_busy_ = true;
         part.command->begin(now, Activity::kArray);
         part.command->record.array_busy += state.step.array.busy;
+        host_.occupied(Unit::kArray, index_, 0, *part.command, now, now + state.step.array.busy);
         host_.schedule(now + state.step.array.busy, index_, CoreHost::Event::kArrayBusyEnd, id, part.next_array);
         ++part.next_array;
         return true;
@@ -184,6 +250,7 @@ bool Core::start_vector(Cycle now) {
         vector_busy_ = true;
         part.command->begin(now, Activity::kVector);
         part.command->record.vector_busy += state.step.vector.busy;
+        host_.occupied(Unit::kVector, index_, 0, *part.command, now, now + state.step.vector.busy);
         host_.schedule(now + state.step.vector.busy, index_, CoreHost::Event::kVectorBusyEnd, id, part.next_vector);
         ++part.next_vector;
         return true;
@@ -191,13 +258,20 @@ bool Core::start_vector(Cycle now) {
     return false;
 }
 
-void Core::issue() {
-    while (!free_channels_.empty() && !requests_.empty()) {
-        const Request request = requests_.top();
-        requests_.pop();
-        const std::uint32_t channel = free_channels_.back();
-        free_channels_.pop_back();
-        host_.transfer(index_, channel, request.part, request.step, request.write, request.box);
+void Core::issue(Cycle now) {
+    for (std::uint32_t id : active_) {
+        Part& part = parts_[id];
+        while (!free_channels_.empty() && !part.requests.empty()) {
+            const Request request = part.requests.front();
+            const StepState& state = part.at(request.step);
+            if (request.write && !state.computed) break;
+            part.requests.pop_front();
+            const std::uint32_t channel = free_channels_.back();
+            free_channels_.pop_back();
+            channel_taken_[channel] = now;
+            const auto& boxes = request.write ? state.step.stores : state.step.loads;
+            host_.transfer(index_, channel, id, request.step, request.write, boxes[request.box]);
+        }
     }
 }
 
@@ -234,8 +308,8 @@ void Core::computed(Cycle now, std::uint32_t id, std::uint64_t index) {
     Part& part = parts_[id];
     StepState& state = part.at(index);
     if (state.step.array.busy == 0) release(part, state.step.scratch_release, 0);
+    state.computed = true;
     for (const Box& box : state.step.stores) {
-        requests_.push({part.command->sequence, index, order_++, id, true, box});
         part.command->begin(now, Activity::kStore);
         part.command->record.bytes_written += box.bytes();
         part.command->record.scratchpad_bytes += box.bytes();
@@ -243,10 +317,14 @@ void Core::computed(Cycle now, std::uint32_t id, std::uint64_t index) {
     if (state.step.stores.empty()) stored(now, id, index);
 }
 
-void Core::on_transfer(Cycle now, std::uint32_t channel, std::uint32_t id, std::uint64_t index, bool write) {
+void Core::on_transfer(Cycle now, std::uint32_t channel, std::uint32_t id, std::uint64_t index, bool write,
+                       const TransferEnd& end) {
     free_channels_.push_back(channel);
     Part& part = parts_[id];
     StepState& state = part.at(index);
+    part.command->record.bursts += end.bursts;
+    part.command->record.row_hits += end.row_hits;
+    host_.occupied(Unit::kDma, index_, channel, *part.command, channel_taken_[channel], now);
     part.command->end(now, write ? Activity::kStore : Activity::kLoad);
     if (write) {
         if (--state.stores_left == 0) stored(now, id, index);

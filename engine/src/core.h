@@ -1,13 +1,13 @@
-// One core: arrays, vector unit, DMA channels and on-chip memory, working on the steps of its parts.
+// One core: arrays, vector unit, DMA and on-chip memory, working on the steps of its parts.
 #pragma once
 
 #include <deque>
 #include <memory>
-#include <queue>
 #include <vector>
 
 #include "acalsim/config.h"
 #include "acalsim/engine.h"
+#include "acalsim/memory_port.h"
 #include "acalsim/step.h"
 
 namespace acalsim {
@@ -51,10 +51,15 @@ class CoreHost {
     virtual void schedule(Cycle at, std::size_t core, Event event, std::uint32_t part, std::uint64_t step) = 0;
     virtual void transfer(std::size_t core, std::uint32_t channel, std::uint32_t part, std::uint64_t step, bool write,
                           const Box& box) = 0;
+    virtual void occupied(Unit unit, std::size_t core, std::uint32_t index, const CommandState& command, Cycle begin,
+                          Cycle end) = 0;
     virtual void part_done(CommandState& command) = 0;
 };
 
-/// Schedules the steps of its parts; within a part every unit takes them in order, between parts the oldest first.
+/// Schedules the steps of its parts; between parts the oldest goes first. Within a part every unit and the DMA work in
+/// an order that follows from the steps alone, never from the time at which something ended: so whatever becomes faster
+/// lets nothing else start later (timed event graphs are monotone; F. Baccelli et al., "Synchronization and Linearity",
+/// 1992).
 class Core {
   public:
     Core(const Config& config, std::size_t index, CoreHost& host);
@@ -64,7 +69,8 @@ class Core {
     /// Starts everything that can start at `now`.
     void dispatch(Cycle now);
     void on_event(Cycle now, CoreHost::Event event, std::uint32_t part, std::uint64_t step);
-    void on_transfer(Cycle now, std::uint32_t channel, std::uint32_t part, std::uint64_t step, bool write);
+    void on_transfer(Cycle now, std::uint32_t channel, std::uint32_t part, std::uint64_t step, bool write,
+                     const TransferEnd& end);
 
   private:
     struct StepState {
@@ -73,39 +79,41 @@ class Core {
         std::size_t stores_left = 0;
         Cycle array_ready = kNever;  // operands there and stationary ones preloaded
         bool array_done = false;
-        bool vector_done = false;
+        bool computed = false;
         bool done = false;
+    };
+    struct Request {
+        std::uint64_t step;
+        std::uint32_t box;  // among the step's loads or stores
+        bool write;
     };
     struct Part {
         CommandState* command = nullptr;
         std::unique_ptr<StepStream> stream;
         std::deque<StepState> steps;  // from `first` on
         std::uint64_t first = 0, next_array = 0, next_vector = 0;
-        Step pending;
-        bool has_pending = false, allocating = false, exhausted = false, finished = false;
+        std::deque<Request> requests;  // the DMA's order; a store waits at the head until its step has computed
+        std::uint64_t next_store = 0;  // first step whose stores are not among them yet
+        Step pending, following;       // the next step and the one behind it
+        bool has_pending = false, has_following = false;
+        bool allocating = false, exhausted = false, finished = false;
         bool waits_space = false, waits_pass = false, waits_array = false, waits_vector = false;
-        Bytes scratch = 0, accumulator = 0;  // held
+        Bytes scratch = 0, accumulator = 0;              // held
+        Bytes kept = 0;                                  // loaded by earlier steps for later ones
+        Bytes least_scratch = 0, least_accumulator = 0;  // held once all steps taken have computed and stored, up to
+                                                         // the stores that are not queued yet
 
         std::uint64_t end() const { return first + steps.size(); }
         StepState& at(std::uint64_t index) { return steps[index - first]; }
     };
-    struct Request {
-        std::uint64_t sequence, step, order;
-        std::uint32_t part;
-        bool write;
-        Box box;
-        bool operator<(const Request& o) const {  // for a heap with the oldest step on top
-            if (sequence != o.sequence) return sequence > o.sequence;
-            if (step != o.step) return step > o.step;
-            return order > o.order;
-        }
-    };
-
     bool fill(Cycle now, std::uint32_t id);
+    bool fetch_steps(Part& part);
     bool may_allocate(const Part& part) const;
+    void queue_stores(Part& part, std::uint64_t end);
+    void make_room(Part& part, const Step& step);
     bool start_array(Cycle now);
     bool start_vector(Cycle now);
-    void issue();
+    void issue(Cycle now);
     void loaded(Cycle now, std::uint32_t id, std::uint64_t index);
     void computed(Cycle now, std::uint32_t id, std::uint64_t index);
     void stored(Cycle now, std::uint32_t id, std::uint64_t index);
@@ -117,9 +125,8 @@ class Core {
     CoreHost& host_;
     std::vector<Part> parts_;
     std::vector<std::uint32_t> active_;
-    std::priority_queue<Request> requests_;
     std::vector<std::uint32_t> free_channels_;
-    std::uint64_t order_ = 0;
+    std::vector<Cycle> channel_taken_;
     Bytes scratch_free_ = 0, accumulator_free_ = 0;
     bool array_busy_ = false, vector_busy_ = false, progress_ = false;
 };

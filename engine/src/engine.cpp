@@ -16,6 +16,7 @@
 namespace acalsim {
 
 const char* const kCauseNames[kCauses] = {"array", "vector", "launch", "dram", "scratchpad", "dependency"};
+const char* const kUnitNames[kUnits] = {"launch", "array", "vector", "dma"};
 
 class Engine::Impl final : public CoreHost {
   public:
@@ -68,7 +69,7 @@ class Engine::Impl final : public CoreHost {
             if (reached == kNever) throw std::logic_error("engine: commands in flight, but no event is due");
             time_ = std::max(time_, reached);
             if (ended_.empty() && own > time_) break;  // limit reached
-            for (std::uint32_t id : ended_) leave_memory(id);
+            for (const TransferEnd& end : ended_) leave_memory(end);
             while (!events_.empty() && events_.top().at <= time_) handle_event();
         }
     }
@@ -94,6 +95,9 @@ class Engine::Impl final : public CoreHost {
 
     std::vector<Completion> completions() { return std::exchange(completed_, {}); }
     const Stats& stats() const { return stats_; }
+    std::vector<ChannelStats> channels() const { return memory_->channels(); }
+    void record_intervals() { recording_ = true; }
+    const std::vector<Interval>& intervals() const { return intervals_; }
 
     void schedule(Cycle at, std::size_t core, Event event, std::uint32_t part, std::uint64_t step) override {
         events_.push({at, event_order_++, core, event, part, step});
@@ -101,10 +105,15 @@ class Engine::Impl final : public CoreHost {
 
     void transfer(std::size_t core, std::uint32_t channel, std::uint32_t part, std::uint64_t step, bool write,
                   const Box& box) override {
-        const auto source = static_cast<std::uint32_t>(core * config_.dma.channels + channel);
-        flying_.resize(std::max<std::size_t>(flying_.size(), source + 1));
-        flying_[source] = {core, channel, part, step, write, link_.cross(core, time_, box.bytes())};
-        memory_->issue(time_, {source, source, write, box});
+        const auto id = static_cast<std::uint32_t>(core * config_.dma.channels + channel);
+        flying_.resize(std::max<std::size_t>(flying_.size(), id + 1));
+        flying_[id] = {core, channel, part, step, write, link_.cross(core, time_, box.bytes()), {}};
+        memory_->issue(time_, {id, static_cast<std::uint32_t>(core), write, box});
+    }
+
+    void occupied(Unit unit, std::size_t core, std::uint32_t index, const CommandState& command, Cycle begin,
+                  Cycle end) override {
+        if (recording_) intervals_.push_back({unit, core, index, command.record.id, begin, end});
     }
 
     void part_done(CommandState& command) override {
@@ -134,6 +143,7 @@ class Engine::Impl final : public CoreHost {
         std::uint64_t step;
         bool write;
         Cycle link_free;
+        TransferEnd end;
     };
     static constexpr std::size_t kLaunchBegin = ~std::size_t{0};
     static constexpr std::size_t kTransferEnd = ~std::size_t{0} - 2;
@@ -147,6 +157,7 @@ class Engine::Impl final : public CoreHost {
         events_ = {};
         nodes_.clear();
         by_id_.clear();
+        intervals_.clear();
         memory_->reset();
         link_.reset();
         for (auto& core : cores_) core->reset();
@@ -168,6 +179,7 @@ class Engine::Impl final : public CoreHost {
             CommandState& command = nodes_[event.step]->command;
             command.record.start = command.record.end = time_;
             command.begin(time_, CommandState::Activity::kLaunch);
+            occupied(Unit::kLaunch, 0, 0, command, time_, time_ + config_.launch);
         } else if (event.core == kTransferEnd) {
             end_transfer(static_cast<std::uint32_t>(event.step));
         } else if (event.core == kLaunchEnd) {
@@ -191,19 +203,20 @@ class Engine::Impl final : public CoreHost {
     }
 
     /// Memory has served a transfer; it ends once its last byte has crossed the core's link as well.
-    void leave_memory(std::uint32_t source) {
-        const Cycle end = std::max(time_, flying_[source].link_free) + config_.interconnect.latency;
+    void leave_memory(const TransferEnd& transfer) {
+        flying_[transfer.id].end = transfer;
+        const Cycle end = std::max(time_, flying_[transfer.id].link_free) + config_.interconnect.latency;
         if (end == time_) {
-            end_transfer(source);
+            end_transfer(transfer.id);
         } else {
-            schedule(end, kTransferEnd, Event::kArrayReady, 0, source);
+            schedule(end, kTransferEnd, Event::kArrayReady, 0, transfer.id);
         }
     }
 
-    void end_transfer(std::uint32_t source) {
+    void end_transfer(std::uint32_t id) {
         ++stats_.events;
-        const Flying flying = flying_[source];
-        cores_[flying.core]->on_transfer(time_, flying.channel, flying.part, flying.step, flying.write);
+        const Flying flying = flying_[id];
+        cores_[flying.core]->on_transfer(time_, flying.channel, flying.part, flying.step, flying.write, flying.end);
     }
 
     void complete(std::size_t index) {
@@ -231,7 +244,9 @@ class Engine::Impl final : public CoreHost {
     std::unordered_map<std::uint32_t, std::size_t> by_id_;
     std::priority_queue<Scheduled> events_;
     std::vector<Flying> flying_;
-    std::vector<std::uint32_t> ended_;
+    std::vector<TransferEnd> ended_;
+    std::vector<Interval> intervals_;
+    bool recording_ = false;
     std::vector<Completion> completed_;
     Stats stats_;
     Cycle epoch_ = 0, time_ = 0, launcher_free_ = 0;
@@ -254,5 +269,8 @@ Cycle Engine::next_event() const { return impl_->next_event(); }
 void Engine::advance(Cycle now) { impl_->advance(now); }
 std::vector<Completion> Engine::completions() { return impl_->completions(); }
 const Stats& Engine::stats() const { return impl_->stats(); }
+std::vector<ChannelStats> Engine::channels() const { return impl_->channels(); }
+void Engine::record_intervals() { impl_->record_intervals(); }
+const std::vector<Interval>& Engine::intervals() const { return impl_->intervals(); }
 
 }  // namespace acalsim

@@ -24,7 +24,7 @@ std::vector<DramCommand> serve(const DramTiming& t, const std::vector<std::pair<
     DramChannel channel(t, streams.size(), window, 0, fast);
     std::vector<DramCommand> commands;
     channel.set_trace(&commands);
-    for (std::size_t i = 0; i < streams.size(); ++i) channel.start(0, i, i, streams[i].first, streams[i].second);
+    for (std::size_t i = 0; i < streams.size(); ++i) channel.start(0, i, 0, i, streams[i].first, streams[i].second);
     while (channel.next() != kNever) channel.step();
     return commands;
 }
@@ -128,9 +128,9 @@ TEST(wtr, "do reads after writes wait for tWTR, the longer one in the same group
         DramChannel channel(t, 2, 64, 0, true);
         std::vector<DramCommand> c;
         channel.set_trace(&c);
-        channel.start(0, 0, 0, true, {{0, 1}});
+        channel.start(0, 0, 0, 0, true, {{0, 1}});
         channel.step();
-        channel.start(0, 1, 1, false, {{t.groups + group, 1}});
+        channel.start(0, 1, 0, 1, false, {{t.groups + group, 1}});
         while (channel.next() != kNever) channel.step();
         const std::uint64_t write = times(c, Kind::kWrite).at(0), read = times(c, Kind::kRead).at(0);
         CHECK_EQUAL(read, write + t.nCWL + t.nBL + (group == 0 ? t.nWTRL : t.nWTRS));
@@ -167,10 +167,10 @@ TEST(first_ready, "is a row hit served before an older row miss?") {
     DramChannel channel(t, 2, 64, 0, true);
     std::vector<DramCommand> c;
     channel.set_trace(&c);
-    channel.start(0, 0, 5, false, {{0, 4}});
+    channel.start(0, 0, 0, 5, false, {{0, 4}});
     channel.step();                                                    // opens page 0
-    channel.start(0, 0, 6, false, {in_group(t, 2 * t.banks - 1, 0)});  // older, conflicts with the open row
-    channel.start(0, 1, 7, false, {{8, 1}});                           // younger, hits it
+    channel.start(0, 0, 0, 6, false, {in_group(t, 2 * t.banks - 1, 0)});  // older, conflicts with the open row
+    channel.start(0, 1, 0, 7, false, {{8, 1}});                           // younger, hits it
     while (channel.next() != kNever) channel.step();
     std::vector<std::uint64_t> rows;
     for (const DramCommand& command : c) {
@@ -188,9 +188,9 @@ TEST(closed_page, "does a closed page spare the next row its precharge?") {
     DramChannel channel(t, 1, 1, 0, true);
     std::vector<DramCommand> c;
     channel.set_trace(&c);
-    channel.start(0, 0, 0, false, {{0, 1}});
+    channel.start(0, 0, 0, 0, false, {{0, 1}});
     while (channel.next() != kNever) channel.step();
-    channel.start(1000, 0, 1, false, {conflict});
+    channel.start(1000, 0, 0, 1, false, {conflict});
     while (channel.next() != kNever) channel.step();
     CHECK_EQUAL(times(c, Kind::kActivate).at(1), 1000);
 }

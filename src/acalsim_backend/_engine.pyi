@@ -14,8 +14,29 @@ class Completion:
     mac_dtype: int
     scratchpad_bytes: int
     accumulator_bytes: int
+    bursts: int
+    row_hits: int
+    bank_conflict_cycles: int
     @property
     def stall(self) -> dict[str, int]: ...
+
+class ChannelStats:
+    """What one memory channel has moved since the canonical state."""
+
+    bytes_read: int
+    bytes_written: int
+    bursts: int
+    row_hits: int
+
+class Interval:
+    """A command's use of a unit, in cycles from the doorbell."""
+
+    unit: str
+    core: int
+    index: int
+    command: int
+    begin: int
+    end: int
 
 class Engine:
     """Schedules commands; see device/timing.py for the configuration."""
@@ -28,4 +49,7 @@ class Engine:
     def mappings(self, command: bytes) -> list[str]: ...
     def pin_mapping(self, command: bytes, index: int) -> None: ...
     def completions(self) -> list[Completion]: ...
+    def channels(self) -> list[ChannelStats]: ...
+    def record_intervals(self) -> None: ...
+    def intervals(self) -> list[Interval]: ...
     def stats(self) -> dict[str, int]: ...

@@ -80,7 +80,8 @@ class ScratchpadConfig:
 
     size_kib: int = _f(256, "KiB", "operand tiles", 1, 1 << 20)
     accumulator_kib: int = _f(64, "KiB", "partial sums", 1, 1 << 20)
-    banks: int = _f(4, "count", "banks", 1, 1024)
+    banks: int = _f(4, "count", "banks, each written by the DMA or read by a unit, not both at once", 1, 1024)
+    bank_bytes: int = _f(64, "bytes", "what a bank gives or takes in a cycle", 1, 65536)
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class DmaConfig:
     """DMA engines of one core."""
 
     channels: int = _f(2, "count", "transfers that run at the same time", 1, 64)
-    outstanding: int = _f(16, "bursts", "bursts in flight per channel", 1, 4096)
+    outstanding: int = _f(16, "bursts", "bursts in flight per core and memory channel", 1, 4096)
     burst_bytes: int = _f(64, "bytes", "smallest transfer", 8, 4096)
 
 

@@ -27,11 +27,13 @@ struct VectorConfig {
 struct ScratchpadConfig {
     Bytes size = 256 << 10;
     Bytes accumulator = 64 << 10;
+    std::uint64_t banks = 4;
+    Bytes bank_bytes = 64;  // what a bank gives or takes in a cycle
 };
 
 struct DmaConfig {
     std::uint64_t channels = 2;      // transfers in flight at the same time
-    std::uint64_t outstanding = 16;  // bursts in flight per channel and memory channel
+    std::uint64_t outstanding = 16;  // bursts in flight per core and memory channel
     Bytes burst = 64;                // smallest transfer
 };
 

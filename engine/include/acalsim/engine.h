@@ -40,7 +40,24 @@ struct Completion {
     std::uint8_t mac_dtype = 0;           // ABI dtype of the products
     Bytes scratchpad_bytes = 0;           // read or written by array, vector unit and DMA
     Bytes accumulator_bytes = 0;          // read or written
+    std::uint64_t bursts = 0;             // of the DRAM; 0 for memory without rows
+    std::uint64_t row_hits = 0;           // of them, those that found their row open
+    Cycle bank_conflict_cycles = 0;       // part of array_busy and vector_busy: waiting for scratchpad banks
     std::array<Cycle, kCauses> causes{};  // sums to end - start
+};
+
+/// What can be in use by one command at a time.
+enum class Unit : std::size_t { kLaunch, kArray, kVector, kDma };
+constexpr std::size_t kUnits = 4;
+extern const char* const kUnitNames[kUnits];
+
+/// A command's use of a unit from `begin` up to, not including, `end`.
+struct Interval {
+    Unit unit;
+    std::size_t core;
+    std::uint32_t index;  // which of a core's DMA channels
+    std::uint32_t command;
+    Cycle begin, end;
 };
 
 /// Totals since the engine was made.
@@ -82,6 +99,15 @@ class Engine {
     std::vector<Completion> completions();
 
     const Stats& stats() const;
+
+    /// What the channels of the memory have moved since the canonical state.
+    std::vector<ChannelStats> channels() const;
+
+    /// Records every use of a unit from now on.
+    void record_intervals();
+
+    /// The uses recorded since the canonical state, in order of their end.
+    const std::vector<Interval>& intervals() const;
 
   private:
     class Impl;

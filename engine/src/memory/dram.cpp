@@ -15,6 +15,7 @@ class DramMemory final : public MemoryPort {
         : clock_(dram_clock(config, timing)),
           map_(config.memory.channels, config.memory.interleave, timing.burst),
           latency_(config.memory.latency),
+          burst_(timing.burst),
           pieces_(config.memory.channels),
           flying_(config.cores * config.dma.channels) {
         const std::uint64_t latency = convert(latency_, {clock_.den, clock_.num});
@@ -22,7 +23,7 @@ class DramMemory final : public MemoryPort {
         const std::uint64_t window =
             std::max<std::uint64_t>(1, config.dma.outstanding * config.dma.burst / timing.burst);
         for (std::uint64_t c = 0; c < config.memory.channels; ++c) {
-            channels_.emplace_back(timing, flying_.size(), window, latency, config.memory.fast_path);
+            channels_.emplace_back(timing, config.cores, window, latency, config.memory.fast_path);
         }
     }
 
@@ -37,15 +38,15 @@ class DramMemory final : public MemoryPort {
         for (auto& pieces : pieces_) pieces.clear();
         map_.split(transfer.box, pieces_);
         const std::uint64_t clock = convert(now, {clock_.den, clock_.num});
-        Flying& flying = flying_[transfer.source];
-        flying = {transfer.id, 0, 0};
+        Flying& flying = flying_[transfer.id];
+        flying = {};
         for (std::size_t c = 0; c < channels_.size(); ++c) {
             if (pieces_[c].empty()) continue;
             ++flying.channels;
-            channels_[c].start(clock, transfer.source, age_, transfer.write, pieces_[c]);
+            channels_[c].start(clock, transfer.source, transfer.id, age_, transfer.write, pieces_[c]);
         }
         ++age_;
-        if (flying.channels == 0) ended_.push_back({now, transfer.id});
+        if (flying.channels == 0) ended_.push_back({now, {transfer.id, 0, 0}});
     }
 
     Cycle next_event() const override {
@@ -54,7 +55,7 @@ class DramMemory final : public MemoryPort {
         return clock == kNever ? first : std::min(first, convert(clock, clock_));
     }
 
-    Cycle advance(Cycle limit, std::vector<std::uint32_t>& ended) override {
+    Cycle advance(Cycle limit, std::vector<TransferEnd>& ended) override {
         while (true) {
             const std::size_t c = earliest();
             const std::uint64_t clock = channels_[c].next();
@@ -62,15 +63,18 @@ class DramMemory final : public MemoryPort {
             if (clock == kNever || convert(clock, clock_) > std::min(limit, first_ended())) break;
             const DramChannel::Ended end = channels_[c].step();
             if (!end.ended) continue;
-            Flying& flying = flying_[end.source];
+            Flying& flying = flying_[end.id];
             flying.last_data = std::max(flying.last_data, end.at);
-            if (--flying.channels == 0) ended_.push_back({convert(flying.last_data, clock_) + latency_, flying.id});
+            flying.bursts += end.bursts;
+            flying.row_hits += end.bursts - end.activations;
+            if (--flying.channels > 0) continue;
+            ended_.push_back({convert(flying.last_data, clock_) + latency_, {end.id, flying.bursts, flying.row_hits}});
         }
         const Cycle first = first_ended();
         if (first > limit) return limit;
         for (std::size_t i = 0; i < ended_.size();) {
             if (ended_[i].at == first) {
-                ended.push_back(ended_[i].id);
+                ended.push_back(ended_[i].transfer);
                 ended_.erase(ended_.begin() + static_cast<std::ptrdiff_t>(i));
             } else {
                 ++i;
@@ -79,15 +83,24 @@ class DramMemory final : public MemoryPort {
         return first;
     }
 
+    std::vector<ChannelStats> channels() const override {
+        std::vector<ChannelStats> all;
+        for (const DramChannel& channel : channels_) {
+            const DramStats& s = channel.stats();
+            all.push_back({s.reads * burst_, s.writes * burst_, s.reads + s.writes, s.reads + s.writes - s.activations});
+        }
+        return all;
+    }
+
   private:
     struct Flying {
-        std::uint32_t id = 0;
         std::size_t channels = 0;  // that still work on it
         std::uint64_t last_data = 0;
+        std::uint64_t bursts = 0, row_hits = 0;
     };
     struct End {
         Cycle at;
-        std::uint32_t id;
+        TransferEnd transfer;
     };
 
     std::size_t earliest() const {
@@ -107,6 +120,7 @@ class DramMemory final : public MemoryPort {
     Ratio clock_;
     AddressMap map_;
     Cycle latency_;
+    Bytes burst_;
     std::vector<DramChannel> channels_;
     std::vector<std::vector<Piece>> pieces_;
     std::vector<Flying> flying_;

@@ -26,12 +26,16 @@ DramChannel::DramChannel(const DramTiming& timing, std::uint64_t sources, std::u
 }
 
 void DramChannel::reset() {
-    for (Source& source : sources_) source.active = false;
+    for (Source& source : sources_) {
+        source.streams.clear();
+        source.issued = 0;
+    }
     banks_.assign(t_.groups * t_.banks, Bank{});
     groups_.assign(t_.groups, Group{});
     open_page_.assign(t_.banks, kClosed);
     ready_ = read_after_write_ = write_after_read_ = activate_ = 0;
     activations_ = 0;
+    stats_ = {};
     next_ = kNever;
     const std::uint64_t parts = t_.refresh == Refresh::kPerBank ? t_.groups * t_.banks : 1;
     next_refresh_ = t_.refresh == Refresh::kNone ? kNever : t_.nREFI / parts;
@@ -42,20 +46,10 @@ void DramChannel::reset() {
     in_direction_ = 0;
 }
 
-void DramChannel::start(std::uint64_t now, std::uint64_t source, std::uint64_t age, bool write,
+void DramChannel::start(std::uint64_t now, std::uint64_t source, std::uint32_t id, std::uint64_t age, bool write,
                         std::vector<Piece> pieces) {
-    Source& s = sources_[source];
-    s.active = true;
-    s.write = write;
-    s.age = age;
-    s.pieces = std::move(pieces);
-    s.piece = 0;
-    s.done = s.issued = s.last_data = 0;
-    s.start = now;
-    if (current_ == source) {
-        if (t_.closed_page) close_page(current_bank_);
-        current_ = kNobody;
-    }
+    Stream stream{id, write, age, now, std::move(pieces)};
+    sources_[source].streams.push_back(std::move(stream));
     update_next();
 }
 
@@ -65,47 +59,53 @@ DramChannel::Place DramChannel::place(std::uint64_t burst) const {
     return {page, (page + row) % t_.banks, row, burst % page_bursts_};
 }
 
+/// When the next burst of a source is visible to the controller.
 std::uint64_t DramChannel::arrival(const Source& s) const {
-    return s.issued < window_ ? s.start : std::max(s.start, s.window[s.issued % window_]);
+    const std::uint64_t start = s.streams.front().start;
+    return s.issued < window_ ? start : std::max(start, s.window[s.issued % window_]);
 }
 
 bool DramChannel::hit(const Source& s) const {
-    const Place p = place(s.burst());
+    const Place p = place(s.streams.front().burst());
     return open_page_[p.bank] == p.row;
 }
 
-/// Whether the stream that was served last goes on in its open row.
+/// Whether the source that was served last goes on in its open row.
 bool DramChannel::continues(std::uint64_t now) const {
     const Source& s = sources_[current_];
-    return s.active && arrival(s) <= now && hit(s);
+    return !s.streams.empty() && arrival(s) <= now && hit(s);
 }
 
-/// The source that is served at `now`; nobody if none has a visible burst.
-std::size_t DramChannel::choose(std::uint64_t now) {
+/// The source that is served at `now`, at which one has a visible burst.
+std::size_t DramChannel::choose(std::uint64_t now) const {
+    if (sources_.size() == 1) return 0;
     if (current_ != kNobody && continues(now)) return current_;
-    const auto visible = [&](const Source& s) { return s.active && arrival(s) <= now; };
+    const auto visible = [&](const Source& s) { return !s.streams.empty() && arrival(s) <= now; };
     bool same = false, other = false;
     for (const Source& s : sources_) {
-        if (visible(s)) (s.write == direction_write_ ? same : other) = true;
+        if (visible(s)) (s.streams.front().write == direction_write_ ? same : other) = true;
     }
     const bool write = direction_write_ != (other && (!same || in_direction_ >= kDirectionBatch));
     std::size_t best = kNobody;
-    std::uint64_t best_cas = kNever;
+    std::uint64_t best_cas = kNever, best_age = kNever;
     for (std::size_t i = 0; i < sources_.size(); ++i) {
         const Source& s = sources_[i];
-        if (!visible(s) || s.write != write) continue;
+        if (!visible(s) || s.streams.front().write != write) continue;
         // First ready: a row hit, or a row that was prepared while others had the bus.
-        const Place p = place(s.burst());
+        const Stream& stream = s.streams.front();
+        const Place p = place(stream.burst());
         const std::uint64_t cas = earliest(s, p, group_of(p, 0)).cas;
-        if (best == kNobody || cas < best_cas || (cas == best_cas && s.age < sources_[best].age)) {
+        if (best == kNobody || cas < best_cas || (cas == best_cas && stream.age < best_age)) {
             best = i;
             best_cas = cas;
+            best_age = stream.age;
         }
     }
     return best;
 }
 
-DramChannel::Timed DramChannel::earliest(const Source& s, const Place& p, std::uint64_t group) {
+DramChannel::Timed DramChannel::earliest(const Source& s, const Place& p, std::uint64_t group) const {
+    const bool write = s.streams.front().write;
     const Bank& b = bank(group, p.bank);
     const Group& g = groups_[group];
     Timed timed;
@@ -120,8 +120,8 @@ DramChannel::Timed DramChannel::earliest(const Source& s, const Place& p, std::u
         if (activations_ >= 4) at = std::max(at, recent_activations_[activations_ % 4] + t_.nFAW);
         timed.activate = activated = at;
     }
-    timed.cas = std::max({arrival(s), ready_, g.cas, activated + (s.write ? t_.nRCDWR : t_.nRCDRD),
-                          s.write ? write_after_read_ : std::max(read_after_write_, g.read_after_write)});
+    timed.cas = std::max({arrival(s), ready_, g.cas, activated + (write ? t_.nRCDWR : t_.nRCDRD),
+                          write ? write_after_read_ : std::max(read_after_write_, g.read_after_write)});
     return timed;
 }
 
@@ -138,12 +138,14 @@ void DramChannel::issue(Source& s, const Place& p, std::uint64_t group, const Ti
         g.activate = timed.activate + t_.nRRDL;
         recent_activations_[activations_++ % 4] = timed.activate;
         ++stats_.activations;
+        ++s.streams.front().activations;
     }
     const std::uint64_t cas = timed.cas;
-    trace(s.write ? DramCommand::Kind::kWrite : DramCommand::Kind::kRead, cas, group, p.bank, p.row);
+    const bool write = s.streams.front().write;
+    trace(write ? DramCommand::Kind::kWrite : DramCommand::Kind::kRead, cas, group, p.bank, p.row);
     ready_ = cas + t_.spacing();
     g.cas = cas + t_.nCCDL;
-    if (s.write) {
+    if (write) {
         b.precharge = std::max(b.precharge, cas + t_.nCWL + t_.nBL + t_.nWR);
         read_after_write_ = cas + t_.nCWL + t_.nBL + t_.nWTRS;
         g.read_after_write = cas + t_.nCWL + t_.nBL + t_.nWTRL;
@@ -157,27 +159,30 @@ void DramChannel::issue(Source& s, const Place& p, std::uint64_t group, const Ti
 
 /// Books `count` bursts whose CAS commands are `spacing` apart, the first at `cas`.
 void DramChannel::record(Source& s, std::uint64_t cas, std::uint64_t count) {
-    const std::uint64_t until_data = (s.write ? t_.nCWL : t_.nCL) + t_.nBL;
+    Stream& stream = s.streams.front();
+    const std::uint64_t until_data = (stream.write ? t_.nCWL : t_.nCL) + t_.nBL;
     const std::uint64_t spacing = t_.spacing();
     for (std::uint64_t i = count > window_ ? count - window_ : 0; i < count; ++i) {
         s.window[(s.issued + i) % window_] = cas + i * spacing + until_data + latency_;
     }
-    s.last_data = std::max(s.last_data, cas + (count - 1) * spacing + until_data);
     s.issued += count;
-    s.done += count;
+    stream.last_data = std::max(stream.last_data, cas + (count - 1) * spacing + until_data);
+    stream.done += count;
+    stream.bursts += count;
     in_direction_ += count;
-    stats_.bursts += count;
+    (stream.write ? stats_.writes : stats_.reads) += count;
 }
 
 /// After the first bursts of a run the others follow at even spacing: books those before the next refresh at once.
 std::uint64_t DramChannel::extend(Source& s, const Place& p, std::uint64_t served, std::uint64_t run) {
     const std::uint64_t spacing = t_.spacing(), first = ready_;
+    const bool write = s.streams.front().write;
     if (first >= next_refresh_) return 0;
     const std::uint64_t before_refresh = next_refresh_ == kNever ? run : ceil_div(next_refresh_ - first, spacing);
     const std::uint64_t count = std::min(run - served, before_refresh);
     if (trace_) {
         for (std::uint64_t i = 0; i < count; ++i) {
-            trace(s.write ? DramCommand::Kind::kWrite : DramCommand::Kind::kRead, first + i * spacing,
+            trace(write ? DramCommand::Kind::kWrite : DramCommand::Kind::kRead, first + i * spacing,
                   group_of(p, served + i), p.bank, p.row);
         }
     }
@@ -186,7 +191,7 @@ std::uint64_t DramChannel::extend(Source& s, const Place& p, std::uint64_t serve
         const std::uint64_t cas = first + i * spacing, group = group_of(p, served + i);
         Bank& b = bank(group, p.bank);
         groups_[group].cas = cas + t_.nCCDL;
-        if (s.write) {
+        if (write) {
             b.precharge = std::max(b.precharge, cas + t_.nCWL + t_.nBL + t_.nWR);
             groups_[group].read_after_write = cas + t_.nCWL + t_.nBL + t_.nWTRL;
         } else {
@@ -194,7 +199,7 @@ std::uint64_t DramChannel::extend(Source& s, const Place& p, std::uint64_t serve
         }
     }
     ready_ = last + spacing;
-    if (s.write) {
+    if (write) {
         read_after_write_ = last + t_.nCWL + t_.nBL + t_.nWTRS;
     } else {
         write_after_read_ = last + t_.nCL + t_.nBL + 2 - std::min(t_.nCWL, t_.nCL + t_.nBL + 2);
@@ -215,8 +220,9 @@ DramChannel::Ended DramChannel::step() {
     }
     const std::size_t chosen = choose(now);
     Source& s = sources_[chosen];
-    const Place p = place(s.burst());
-    const std::uint64_t run = std::min(s.left(), page_bursts_ - p.offset);
+    Stream& stream = s.streams.front();
+    const Place p = place(stream.burst());
+    const std::uint64_t run = std::min(stream.left(), page_bursts_ - p.offset);
     const std::uint64_t individually = fast_ ? std::min(run, t_.groups) : 1;
     std::uint64_t served = 0;
     for (; served < individually; ++served) {
@@ -231,8 +237,8 @@ DramChannel::Ended DramChannel::step() {
             break;
         }
         if (served == 0) {
-            if (s.write != direction_write_) in_direction_ = 0;
-            direction_write_ = s.write;
+            if (stream.write != direction_write_) in_direction_ = 0;
+            direction_write_ = stream.write;
             open_page_[p.bank] = p.row;
             current_ = chosen;
             current_bank_ = p.bank;
@@ -242,12 +248,12 @@ DramChannel::Ended DramChannel::step() {
     if (served == t_.groups && served < run && fast_) extend(s, p, served, run);
 
     Ended ended;
-    if (s.left() == 0) {
-        s.done = 0;
-        if (++s.piece == s.pieces.size()) {
-            s.active = false;
-            ended = {true, chosen, s.last_data};
-            stats_.last_data = std::max(stats_.last_data, s.last_data);
+    if (stream.left() == 0) {
+        stream.done = 0;
+        if (++stream.piece == stream.pieces.size()) {
+            ended = {true, stream.id, stream.last_data, stream.bursts, stream.activations};
+            stats_.last_data = std::max(stats_.last_data, stream.last_data);
+            s.streams.pop_front();
         }
     }
     update_next();
@@ -257,7 +263,7 @@ DramChannel::Ended DramChannel::step() {
 void DramChannel::update_next() {
     std::uint64_t first = kNever;
     for (const Source& s : sources_) {
-        if (s.active) first = std::min(first, arrival(s));
+        if (!s.streams.empty()) first = std::min(first, arrival(s));
     }
     next_ = first == kNever ? kNever : std::max(first, ready_);
 }

@@ -18,16 +18,17 @@ struct DramCommand {
 };
 
 struct DramStats {
-    std::uint64_t bursts = 0;
+    std::uint64_t reads = 0, writes = 0;  // bursts
     std::uint64_t activations = 0;
     std::uint64_t refreshes = 0;
     std::uint64_t last_data = 0;  // clock after the last data of any burst
 };
 
-/// Serves the streams of its sources, one per DMA channel, each in order. Between streams: the first ready, then the
-/// oldest (FR-FCFS); an opened row is finished before another stream is looked at; a direction is kept for a batch of
-/// bursts. Rows are prepared ahead, from the moment that a burst is visible (within its source's window). Every command
-/// is issued at the first clock that all constraints allow. The command bus is never the limit and is not modelled.
+/// Serves the streams of its sources, one source per core; the streams of a source are served in order. Between
+/// sources: the first ready, then the oldest (FR-FCFS); an opened row is finished before another source is looked at; a
+/// direction is kept for a batch of bursts. Rows are prepared ahead, from the moment that a burst is visible (within
+/// its source's window). Every command is issued at the first clock that all constraints allow. The command bus is
+/// never the limit and is not modelled.
 class DramChannel {
   public:
     /// `window`: bursts in flight per source; `latency`: clocks from the end of a burst's data until its place in the
@@ -36,16 +37,18 @@ class DramChannel {
                 bool fast);
 
     void reset();
-    /// Starts a stream; the source must be idle and `pieces` not empty.
-    void start(std::uint64_t now, std::uint64_t source, std::uint64_t age, bool write, std::vector<Piece> pieces);
+    /// Queues a stream behind the others of its source; `pieces` are not empty, `id` comes back when it ends.
+    void start(std::uint64_t now, std::uint64_t source, std::uint32_t id, std::uint64_t age, bool write,
+               std::vector<Piece> pieces);
 
     /// Clock of the next decision; kNever when idle.
     std::uint64_t next() const { return next_; }
 
     struct Ended {
         bool ended = false;
-        std::uint64_t source = 0;
+        std::uint32_t id = 0;
         std::uint64_t at = 0;  // clock after the last data
+        std::uint64_t bursts = 0, activations = 0;
     };
     /// Takes the next decision; says whether it ended a stream.
     Ended step();
@@ -64,19 +67,23 @@ class DramChannel {
         std::uint64_t cas = 0, write = 0, activate = 0;  // first clocks that its last commands allow
         std::uint64_t read_after_write = 0;
     };
-    struct Source {
-        bool active = false, write = false;
-        std::uint64_t age = 0;
+    struct Stream {
+        std::uint32_t id;
+        bool write;
+        std::uint64_t age, start;
         std::vector<Piece> pieces;
         std::size_t piece = 0;
-        std::uint64_t done = 0;    // bursts of the current piece
-        std::uint64_t issued = 0;  // bursts of the stream
-        std::uint64_t start = 0;
+        std::uint64_t done = 0;  // bursts of the current piece
         std::uint64_t last_data = 0;
-        std::vector<std::uint64_t> window;  // per place: clock at which it is free again
+        std::uint64_t bursts = 0, activations = 0;
 
         std::uint64_t burst() const { return pieces[piece].first + done; }
         std::uint64_t left() const { return pieces[piece].count - done; }
+    };
+    struct Source {
+        std::deque<Stream> streams;         // in the order in which they are served
+        std::uint64_t issued = 0;           // bursts
+        std::vector<std::uint64_t> window;  // per place: clock at which it is free again
     };
     struct Place {
         std::uint64_t page, bank, row, offset;  // offset: burst inside the page
@@ -91,11 +98,12 @@ class DramChannel {
         return (place.offset + ahead + place.page) % t_.groups;
     }
     Bank& bank(std::uint64_t group, std::uint64_t index) { return banks_[group * t_.banks + index]; }
+    const Bank& bank(std::uint64_t group, std::uint64_t index) const { return banks_[group * t_.banks + index]; }
     std::uint64_t arrival(const Source& source) const;
     bool hit(const Source& source) const;
     bool continues(std::uint64_t now) const;
-    std::size_t choose(std::uint64_t now);
-    Timed earliest(const Source& source, const Place& place, std::uint64_t group);
+    std::size_t choose(std::uint64_t now) const;
+    Timed earliest(const Source& source, const Place& place, std::uint64_t group) const;
     void issue(Source& source, const Place& place, std::uint64_t group, const Timed& timed);
     std::uint64_t extend(Source& source, const Place& place, std::uint64_t served, std::uint64_t run);
     void record(Source& source, std::uint64_t cas, std::uint64_t count);

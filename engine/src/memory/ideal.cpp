@@ -7,22 +7,28 @@ namespace {
 
 class IdealMemory final : public MemoryPort {
   public:
-    void reset() override { ids_.clear(); }
+    void reset() override {
+        ended_.clear();
+        stats_ = {};
+    }
     void issue(Cycle now, const Transfer& transfer) override {
         now_ = now;
-        ids_.push_back(transfer.id);
+        ended_.push_back({transfer.id, 0, 0});
+        (transfer.write ? stats_.bytes_written : stats_.bytes_read) += transfer.box.bytes();
     }
-    Cycle next_event() const override { return ids_.empty() ? kNever : now_; }
-    Cycle advance(Cycle limit, std::vector<std::uint32_t>& ended) override {
-        if (ids_.empty()) return limit;
-        ended.insert(ended.end(), ids_.begin(), ids_.end());
-        ids_.clear();
+    Cycle next_event() const override { return ended_.empty() ? kNever : now_; }
+    Cycle advance(Cycle limit, std::vector<TransferEnd>& ended) override {
+        if (ended_.empty()) return limit;
+        ended.insert(ended.end(), ended_.begin(), ended_.end());
+        ended_.clear();
         return now_;
     }
+    std::vector<ChannelStats> channels() const override { return {stats_}; }
 
   private:
     Cycle now_ = 0;
-    std::vector<std::uint32_t> ids_;
+    std::vector<TransferEnd> ended_;
+    ChannelStats stats_;
 };
 
 }  // namespace

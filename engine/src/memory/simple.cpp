@@ -15,6 +15,7 @@ class SimpleMemory final : public MemoryPort {
     void reset() override {
         pipe_free_ = 0;
         flying_.clear();
+        stats_ = {};
     }
 
     void issue(Cycle now, const Transfer& transfer) override {
@@ -22,6 +23,7 @@ class SimpleMemory final : public MemoryPort {
         transfer.box.for_each_run([&](std::uint64_t address, Bytes bytes) {
             moved += round_up(address + bytes, burst_) - address / burst_ * burst_;
         });
+        (transfer.write ? stats_.bytes_written : stats_.bytes_read) += moved;
         // The pipe counts in 1/num cycles, so that its rate is exact.
         pipe_free_ = std::max(pipe_free_, now * rate_.num) + moved * rate_.den;
         flying_.push_back({ceil_div(pipe_free_, rate_.num) + latency_, transfer.id});
@@ -29,13 +31,15 @@ class SimpleMemory final : public MemoryPort {
 
     Cycle next_event() const override { return flying_.empty() ? kNever : flying_.front().end; }
 
-    Cycle advance(Cycle limit, std::vector<std::uint32_t>& ended) override {
+    Cycle advance(Cycle limit, std::vector<TransferEnd>& ended) override {
         const Cycle reached = std::min(limit, next_event());
         std::size_t n = 0;
-        for (; n < flying_.size() && flying_[n].end == reached; ++n) ended.push_back(flying_[n].id);
+        for (; n < flying_.size() && flying_[n].end == reached; ++n) ended.push_back({flying_[n].id, 0, 0});
         flying_.erase(flying_.begin(), flying_.begin() + static_cast<std::ptrdiff_t>(n));
         return reached;
     }
+
+    std::vector<ChannelStats> channels() const override { return {stats_}; }
 
   private:
     struct Flying {
@@ -47,6 +51,7 @@ class SimpleMemory final : public MemoryPort {
     Bytes burst_;
     std::uint64_t pipe_free_ = 0;
     std::vector<Flying> flying_;  // in order of their end
+    ChannelStats stats_;
 };
 
 }  // namespace

@@ -181,6 +181,8 @@ def engine_config(hardware: HardwareConfig) -> dict[str, int | str]:
         "vector.fused_rows": int(vector.fused_rows),
         "scratchpad.bytes": scratchpad.size_kib * 1024,
         "scratchpad.accumulator_bytes": scratchpad.accumulator_kib * 1024,
+        "scratchpad.banks": scratchpad.banks,
+        "scratchpad.bank_bytes": scratchpad.bank_bytes,
         "dma.channels": dma.channels,
         "dma.outstanding": dma.outstanding,
         "dma.burst_bytes": dma.burst_bytes,
