@@ -24,11 +24,13 @@ std::string text(const nb::dict& d, const char* key) {
     return nb::cast<std::string>(d[key]);
 }
 
-Dataflow dataflow(const std::string& name) {
-    if (name == "ws") return Dataflow::kWeightStationary;
-    if (name == "os") return Dataflow::kOutputStationary;
-    if (name == "is") return Dataflow::kInputStationary;
-    throw std::invalid_argument("engine configuration: dataflow '" + name + "', expected ws, os or is");
+std::vector<Dataflow> dataflows(const std::string& name) {
+    constexpr Dataflow kAll[] = {Dataflow::kWeightStationary, Dataflow::kOutputStationary, Dataflow::kInputStationary};
+    if (name == "any") return {std::begin(kAll), std::end(kAll)};
+    for (Dataflow dataflow : kAll) {
+        if (name == kDataflowNames[static_cast<std::size_t>(dataflow)]) return {dataflow};
+    }
+    throw std::invalid_argument("engine configuration: dataflow '" + name + "', expected ws, os, is or any");
 }
 
 Config make_config(const nb::dict& d) {
@@ -38,7 +40,7 @@ Config make_config(const nb::dict& d) {
     c.array.count = number(d, "array.count");
     c.array.rows = number(d, "array.rows");
     c.array.cols = number(d, "array.cols");
-    c.array.dataflow = dataflow(text(d, "array.dataflow"));
+    c.array.dataflows = dataflows(text(d, "array.dataflow"));
     c.array.double_buffered = number(d, "array.double_buffered") != 0;
     c.vector.lanes = number(d, "vector.lanes");
     c.vector.latency = number(d, "vector.latency_cycles");
@@ -84,6 +86,7 @@ NB_MODULE(_engine, m) {
         .def_ro("macs", &Completion::macs)
         .def_ro("vector_ops", &Completion::vector_ops)
         .def_ro("mac_dtype", &Completion::mac_dtype)
+        .def_ro("dataflow", &Completion::dataflow)
         .def_ro("scratchpad_bytes", &Completion::scratchpad_bytes)
         .def_ro("accumulator_bytes", &Completion::accumulator_bytes)
         .def_ro("bursts", &Completion::bursts)
@@ -129,15 +132,14 @@ NB_MODULE(_engine, m) {
         .def("run", &Engine::run, nb::call_guard<nb::gil_scoped_release>(),
              "Run until idle; the cycle of the last completion.")
         .def(
-            "mappings",
-            [](const Engine& e, const nb::bytes& command) { return e.mappings(command.data(), command.size()); },
-            nb::arg("command"), "Mappings considered for a GEMM or CONV2D on one core, as text.")
+            "mapping", [](Engine& e, const nb::bytes& command) { return e.mapping(command.data(), command.size()); },
+            nb::arg("command"), "The mapping that a command gets on the first core, as text.")
         .def(
             "pin_mapping",
-            [](Engine& e, const nb::bytes& command, std::size_t index) {
-                e.pin_mapping(command.data(), command.size(), index);
+            [](Engine& e, const nb::bytes& command, const std::string& mapping) {
+                e.pin_mapping(command.data(), command.size(), mapping);
             },
-            nb::arg("command"), nb::arg("index"), "Use that mapping for this shape in place of the mapper's choice.")
+            nb::arg("command"), nb::arg("mapping"), "Use that mapping for this shape in place of the mapper's choice.")
         .def("completions", &Engine::completions, "Commands completed since the last call, in order of completion.")
         .def("channels", &Engine::channels, "One ChannelStats per memory channel, since the canonical state.")
         .def("record_intervals", &Engine::record_intervals, "Record every use of a unit from now on.")

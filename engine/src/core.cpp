@@ -179,8 +179,12 @@ bool Core::fill(Cycle now, std::uint32_t id) {
     Completion& record = part.command->record;
     Work& streaming = state.step.array.busy > 0 ? state.step.array : state.step.vector;
     if (streaming.busy > 0) {
-        const Cycle delay = bank_delay(config_.scratchpad, part.kept + state.step.scratch, state.step,
-                                       part.has_following ? &part.following : nullptr);
+        BankWrites writes;
+        if (part.has_following) {
+            for (const Box& box : part.following.loads) writes.add(config_.scratchpad, box);
+        }
+        const Cycle delay = bank_delay(config_.scratchpad, streaming.busy, state.step.scratchpad_traffic,
+                                       part.kept + state.step.scratch, writes);
         streaming.busy += delay;
         record.bank_conflict_cycles += delay;
     }

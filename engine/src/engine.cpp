@@ -34,6 +34,7 @@ class Engine::Impl final : public CoreHost {
         state->command.record.id = command.header().id;
         state->command.record.mac_dtype = plan.mac_dtype;
         state->command.record.array_cycles = plan.array_cycles;
+        state->command.record.dataflow = plan.dataflow;
         state->plan = std::move(plan);
         const std::size_t index = nodes_.size();
         for (std::uint32_t id : command.dependencies()) {
@@ -79,18 +80,14 @@ class Engine::Impl final : public CoreHost {
         return epoch_ + time_;
     }
 
-    std::vector<std::string> mappings(const void* bytes, std::size_t size) const {
-        const auto contraction = make_contraction(config_, Command(bytes, size));
-        std::vector<std::string> texts;
-        if (!contraction) return texts;
-        for (const Mapping& m : mapper_.candidates(*contraction, whole(*contraction))) texts.push_back(describe(m));
-        return texts;
+    std::string mapping(const void* bytes, std::size_t size) {
+        return make_plan(config_, mapper_, Command(bytes, size)).mapping;
     }
 
-    void pin_mapping(const void* bytes, std::size_t size, std::size_t index) {
+    void pin_mapping(const void* bytes, std::size_t size, const std::string& mapping) {
         const auto contraction = make_contraction(config_, Command(bytes, size));
         if (!contraction) throw std::invalid_argument("pin_mapping: neither GEMM nor CONV2D");
-        mapper_.pin(*contraction, whole(*contraction), mapper_.candidates(*contraction, whole(*contraction)).at(index));
+        mapper_.pin(*contraction, parse_mapping(mapping));
     }
 
     std::vector<Completion> completions() { return std::exchange(completed_, {}); }
@@ -259,11 +256,9 @@ Engine::Engine(const Config& config, std::unique_ptr<MemoryPort> memory)
 Engine::~Engine() = default;
 void Engine::submit(Cycle now, const void* command, std::size_t size) { impl_->submit(now, command, size); }
 Cycle Engine::run() { return impl_->run(); }
-std::vector<std::string> Engine::mappings(const void* command, std::size_t size) const {
-    return impl_->mappings(command, size);
-}
-void Engine::pin_mapping(const void* command, std::size_t size, std::size_t index) {
-    impl_->pin_mapping(command, size, index);
+std::string Engine::mapping(const void* command, std::size_t size) { return impl_->mapping(command, size); }
+void Engine::pin_mapping(const void* command, std::size_t size, const std::string& mapping) {
+    impl_->pin_mapping(command, size, mapping);
 }
 Cycle Engine::next_event() const { return impl_->next_event(); }
 void Engine::advance(Cycle now) { impl_->advance(now); }

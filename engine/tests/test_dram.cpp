@@ -168,7 +168,7 @@ TEST(first_ready, "is a row hit served before an older row miss?") {
     std::vector<DramCommand> c;
     channel.set_trace(&c);
     channel.start(0, 0, 0, 5, false, {{0, 4}});
-    channel.step();                                                    // opens page 0
+    channel.step();                                                       // opens page 0
     channel.start(0, 0, 0, 6, false, {in_group(t, 2 * t.banks - 1, 0)});  // older, conflicts with the open row
     channel.start(0, 1, 0, 7, false, {{8, 1}});                           // younger, hits it
     while (channel.next() != kNever) channel.step();

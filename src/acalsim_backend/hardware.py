@@ -58,7 +58,9 @@ class ArrayConfig:
     count: int = _f(1, "count", "arrays per core", 1, 64)
     rows: int = _f(16, "PEs", "rows of one array", 1, 4096)
     cols: int = _f(16, "PEs", "columns of one array", 1, 4096)
-    dataflow: Literal["ws", "os", "is"] = _f("ws", "name", "weight-, output- or input-stationary")
+    dataflow: Literal["ws", "os", "is", "any"] = _f(
+        "ws", "name", "weight-, output- or input-stationary, or any: the mapper chooses for each command"
+    )
     overlap: Literal["none", "double_buffered"] = _f(
         "double_buffered", "name", "whether the next tile's operands are loaded behind compute"
     )

@@ -36,6 +36,8 @@ class Command {
     Command(const void* bytes, std::size_t size);
 
     const acal_command_t& header() const { return as<acal_command_t>(); }
+    const void* bytes() const { return words_.data(); }
+    std::size_t size() const { return header().size; }
     std::vector<std::uint32_t> dependencies() const;
     template <typename T>
     const T& as() const {

@@ -1,19 +1,22 @@
 // What the hardware file says, in the units of the engine. device/timing.py fills it.
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <vector>
 
 #include "acalsim/types.h"
 
 namespace acalsim {
 
-enum class Dataflow { kWeightStationary, kOutputStationary, kInputStationary };
+enum class Dataflow : std::size_t { kWeightStationary, kOutputStationary, kInputStationary };
+constexpr const char* kDataflowNames[] = {"ws", "os", "is"};
 
 struct ArrayConfig {
     std::uint64_t count = 1;  // arrays that share one tile
     std::uint64_t rows = 16;
     std::uint64_t cols = 16;
-    Dataflow dataflow = Dataflow::kWeightStationary;
+    std::vector<Dataflow> dataflows{Dataflow::kWeightStationary};  // that the arrays can run; one is chosen per command
     bool double_buffered = true;  // stationary operand loaded, results drained behind compute
 };
 

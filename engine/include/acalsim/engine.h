@@ -38,6 +38,7 @@ struct Completion {
     std::uint64_t macs = 0;
     std::uint64_t vector_ops = 0;
     std::uint8_t mac_dtype = 0;           // ABI dtype of the products
+    const char* dataflow = "";            // of the first core's share; empty without a matrix product
     Bytes scratchpad_bytes = 0;           // read or written by array, vector unit and DMA
     Bytes accumulator_bytes = 0;          // read or written
     std::uint64_t bursts = 0;             // of the DRAM; 0 for memory without rows
@@ -89,11 +90,13 @@ class Engine {
     /// Runs until idle; the cycle of the last completion.
     Cycle run();
 
-    /// Mappings that are considered for a GEMM or CONV2D on one core, as text; empty for other commands.
-    std::vector<std::string> mappings(const void* command, std::size_t size) const;
+    /// The mapping that a command gets on the first core, as text: "rows 64 cols 256 depth 128, rows outer, a panel, b
+    /// none, ws" for GEMM and CONV2D; for others, per pass, the tile and the inputs that stay on chip: "8x512 keep 2".
+    std::string mapping(const void* command, std::size_t size);
 
-    /// Uses that mapping for all commands of this shape from now on, in place of the mapper's choice.
-    void pin_mapping(const void* command, std::size_t size, std::size_t index);
+    /// Uses that mapping for all commands of this shape from now on, in place of the mapper's choice. Throws
+    /// std::invalid_argument if the text is not a mapping of such a command.
+    void pin_mapping(const void* command, std::size_t size, const std::string& mapping);
 
     /// Commands that completed since the last call, in order of completion.
     std::vector<Completion> completions();

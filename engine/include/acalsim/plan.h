@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "acalsim/command.h"
@@ -15,6 +16,8 @@ struct Plan {
     std::vector<std::unique_ptr<StepStream>> parts;
     Cycle array_cycles = 0;
     std::uint8_t mac_dtype = 0;
+    const char* dataflow = "";
+    std::string mapping;  // of the first core
 };
 
 class Mapper;

@@ -87,7 +87,8 @@ class DramMemory final : public MemoryPort {
         std::vector<ChannelStats> all;
         for (const DramChannel& channel : channels_) {
             const DramStats& s = channel.stats();
-            all.push_back({s.reads * burst_, s.writes * burst_, s.reads + s.writes, s.reads + s.writes - s.activations});
+            all.push_back(
+                {s.reads * burst_, s.writes * burst_, s.reads + s.writes, s.reads + s.writes - s.activations});
         }
         return all;
     }

@@ -1,6 +1,9 @@
 #include "memory/dram_channel.h"
 
 #include <algorithm>
+#include <array>
+#include <stdexcept>
+#include <string>
 
 namespace acalsim {
 
@@ -8,6 +11,18 @@ namespace {
 
 constexpr std::uint64_t kDirectionBatch = 128;  // bursts before the bus turns around for a waiting stream
 constexpr std::size_t kNobody = ~std::size_t{0};
+constexpr std::size_t kQueue = 16;  // row visits of one stream among which the next is chosen
+
+/// The exponent of a power of two.
+unsigned exponent(std::uint64_t value, const char* what) {
+    unsigned n = 0;
+    while (std::uint64_t{1} << n < value) ++n;
+    if (std::uint64_t{1} << n != value) {
+        throw std::invalid_argument(std::string("DRAM: ") + what + " is " + std::to_string(value) +
+                                    ", expected a power of two");
+    }
+    return n;
+}
 
 }  // namespace
 
@@ -17,18 +32,24 @@ DramChannel::DramChannel(const DramTiming& timing, std::uint64_t sources, std::u
       window_(window),
       latency_(latency),
       page_bursts_(timing.row / timing.burst * timing.groups),
+      page_shift_(exponent(page_bursts_, "number of bursts in a row of all bank groups")),
+      bank_shift_(exponent(timing.banks, "number of banks in a group")),
       // A window that covers the round trip never holds a stream of row hits back, so its clocks follow from the first.
       fast_(fast && window * timing.spacing() >= std::max(timing.nCL, timing.nCWL) + timing.nBL + latency &&
             timing.groups * timing.spacing() >= timing.nCCDL),
       sources_(sources) {
-    for (Source& source : sources_) source.window.resize(window);
+    exponent(timing.groups, "number of bank groups");
     reset();
 }
 
 void DramChannel::reset() {
     for (Source& source : sources_) {
         source.streams.clear();
-        source.issued = 0;
+        source.window.assign(window_, 0);
+        source.next_place = 0;
+        source.queued_row.assign(t_.banks, kClosed);
+        source.queued_visit.assign(t_.banks, 0);
+        source.visits = 0;
     }
     banks_.assign(t_.groups * t_.banks, Bank{});
     groups_.assign(t_.groups, Group{});
@@ -47,22 +68,73 @@ void DramChannel::reset() {
 }
 
 void DramChannel::start(std::uint64_t now, std::uint64_t source, std::uint32_t id, std::uint64_t age, bool write,
-                        std::vector<Piece> pieces) {
-    Stream stream{id, write, age, now, std::move(pieces)};
-    sources_[source].streams.push_back(std::move(stream));
+                        const std::vector<Piece>& pieces) {
+    Source& s = sources_[source];
+    s.streams.push_back({id, write, age, now, arrange(s, pieces)});
     update_next();
 }
 
 DramChannel::Place DramChannel::place(std::uint64_t burst) const {
-    const std::uint64_t page = burst / page_bursts_, row = page / t_.banks;
+    const std::uint64_t page = burst >> page_shift_, row = page >> bank_shift_;
     // Rows shift the banks, so that streams at a power-of-two distance do not meet in one bank.
-    return {page, (page + row) % t_.banks, row, burst % page_bursts_};
+    return {page, (page + row) & (t_.banks - 1), row, burst & (page_bursts_ - 1)};
+}
+
+/// Puts the row visits of a stream into the order in which they are served: among the next few the first that finds its
+/// row open, else the one whose bank was left longest ago. It depends on rows alone, never on the clock, so that a
+/// faster memory serves in the same order.
+std::vector<Piece> DramChannel::arrange(Source& source, const std::vector<Piece>& pieces) const {
+    struct Visit {
+        Piece piece;
+        std::uint64_t bank, row;
+    };
+    std::array<Visit, kQueue> queue;
+    std::size_t queued = 0, next = 0;
+    std::uint64_t taken = 0;  // bursts of pieces[next] that are in the queue
+    std::vector<Piece> arranged;
+    arranged.reserve(pieces.size());
+    while (true) {
+        for (; next < pieces.size() && queued < kQueue; ++queued) {
+            const std::uint64_t first = pieces[next].first + taken;
+            const Place p = place(first);
+            const std::uint64_t count = std::min(pieces[next].count - taken, page_bursts_ - p.offset);
+            queue[queued] = {{first, count}, p.bank, p.row};
+            taken += count;
+            if (taken < pieces[next].count) continue;
+            ++next;
+            taken = 0;
+        }
+        if (queued == 0) return arranged;
+        std::size_t best = 0;
+        std::uint64_t oldest = kNever;
+        for (std::size_t i = 0; i < queued; ++i) {
+            if (source.queued_row[queue[i].bank] == queue[i].row) {
+                best = i;
+                break;
+            }
+            if (source.queued_visit[queue[i].bank] < oldest) {
+                oldest = source.queued_visit[queue[i].bank];
+                best = i;
+            }
+        }
+        const Visit visit = queue[best];
+        std::copy(queue.begin() + static_cast<std::ptrdiff_t>(best) + 1,
+                  queue.begin() + static_cast<std::ptrdiff_t>(queued),
+                  queue.begin() + static_cast<std::ptrdiff_t>(best));
+        --queued;
+        source.queued_row[visit.bank] = visit.row;
+        source.queued_visit[visit.bank] = ++source.visits;
+        if (!arranged.empty() && arranged.back().first + arranged.back().count == visit.piece.first) {
+            arranged.back().count += visit.piece.count;
+        } else {
+            arranged.push_back(visit.piece);
+        }
+    }
 }
 
 /// When the next burst of a source is visible to the controller.
 std::uint64_t DramChannel::arrival(const Source& s) const {
-    const std::uint64_t start = s.streams.front().start;
-    return s.issued < window_ ? start : std::max(start, s.window[s.issued % window_]);
+    return std::max(s.streams.front().start, s.window[s.next_place]);
 }
 
 bool DramChannel::hit(const Source& s) const {
@@ -162,10 +234,12 @@ void DramChannel::record(Source& s, std::uint64_t cas, std::uint64_t count) {
     Stream& stream = s.streams.front();
     const std::uint64_t until_data = (stream.write ? t_.nCWL : t_.nCL) + t_.nBL;
     const std::uint64_t spacing = t_.spacing();
-    for (std::uint64_t i = count > window_ ? count - window_ : 0; i < count; ++i) {
-        s.window[(s.issued + i) % window_] = cas + i * spacing + until_data + latency_;
+    std::uint64_t i = count > window_ ? count - window_ : 0;
+    s.next_place = (s.next_place + i) % window_;
+    for (; i < count; ++i) {
+        s.window[s.next_place] = cas + i * spacing + until_data + latency_;
+        if (++s.next_place == window_) s.next_place = 0;
     }
-    s.issued += count;
     stream.last_data = std::max(stream.last_data, cas + (count - 1) * spacing + until_data);
     stream.done += count;
     stream.bursts += count;

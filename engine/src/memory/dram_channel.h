@@ -39,7 +39,7 @@ class DramChannel {
     void reset();
     /// Queues a stream behind the others of its source; `pieces` are not empty, `id` comes back when it ends.
     void start(std::uint64_t now, std::uint64_t source, std::uint32_t id, std::uint64_t age, bool write,
-               std::vector<Piece> pieces);
+               const std::vector<Piece>& pieces);
 
     /// Clock of the next decision; kNever when idle.
     std::uint64_t next() const { return next_; }
@@ -82,8 +82,11 @@ class DramChannel {
     };
     struct Source {
         std::deque<Stream> streams;         // in the order in which they are served
-        std::uint64_t issued = 0;           // bursts
-        std::vector<std::uint64_t> window;  // per place: clock at which it is free again
+        std::vector<std::uint64_t> window;  // a ring: clock at which each place is free again
+        std::size_t next_place = 0;
+        // What its own streams queued so far leave behind, per bank index: the row, and the visit that left it.
+        std::vector<std::uint64_t> queued_row, queued_visit;
+        std::uint64_t visits = 0;
     };
     struct Place {
         std::uint64_t page, bank, row, offset;  // offset: burst inside the page
@@ -94,8 +97,9 @@ class DramChannel {
     static constexpr std::uint64_t kClosed = ~std::uint64_t{0};
 
     Place place(std::uint64_t burst) const;
+    std::vector<Piece> arrange(Source& source, const std::vector<Piece>& pieces) const;
     std::uint64_t group_of(const Place& place, std::uint64_t ahead) const {
-        return (place.offset + ahead + place.page) % t_.groups;
+        return (place.offset + ahead + place.page) & (t_.groups - 1);
     }
     Bank& bank(std::uint64_t group, std::uint64_t index) { return banks_[group * t_.banks + index]; }
     const Bank& bank(std::uint64_t group, std::uint64_t index) const { return banks_[group * t_.banks + index]; }
@@ -119,6 +123,7 @@ class DramChannel {
 
     const DramTiming t_;
     const std::uint64_t window_, latency_, page_bursts_;
+    const unsigned page_shift_, bank_shift_;  // of bursts to pages and pages to rows
     const bool fast_;
     std::vector<Source> sources_;
     std::vector<Bank> banks_;

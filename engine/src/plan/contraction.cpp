@@ -1,6 +1,8 @@
 #include "plan/contraction.h"
 
 #include <algorithm>
+#include <iterator>
+#include <sstream>
 #include <stdexcept>
 
 #include "plan/mapper.h"
@@ -141,7 +143,11 @@ std::vector<Share> split(const Config& config, const Contraction& c) {
     };
     // The split whose largest share computes least; batches before rows before columns on a tie.
     const auto cost = [&](std::uint64_t batches, std::uint64_t rows, std::uint64_t cols) {
-        return batches * array_work(config.array, config.array.dataflow, c.matrix(rows, cols, c.depth)).busy;
+        Cycle least = kNever;
+        for (Dataflow dataflow : config.array.dataflows) {
+            least = std::min(least, array_work(config.array, dataflow, c.matrix(rows, cols, c.depth)).busy);
+        }
+        return batches * least;
     };
     const Range batch = part(c.batches, 1, 0), row = part(c.rows, 1, 0), col = part(c.cols, 1, 0);
     const std::uint64_t by_batch = cost(batch.size(), c.rows, c.cols);
@@ -196,11 +202,46 @@ Footprint footprint(const Contraction& c, const Share& share, const Mapping& m) 
     return need;
 }
 
+namespace {
+
+constexpr const char* kKeepNames[] = {"none", "panel", "all"};
+
+/// The index of a name among `names`.
+template <std::size_t N>
+std::size_t index_of(const std::string& name, const char* const (&names)[N], const std::string& text) {
+    const auto found = std::find(std::begin(names), std::end(names), name);
+    if (found == std::end(names)) {
+        throw std::invalid_argument("mapping '" + text + "': '" + name + "' is not one of its names; expected as in " +
+                                    describe(Mapping{64, 256, 128}));
+    }
+    return static_cast<std::size_t>(found - std::begin(names));
+}
+
+}  // namespace
+
 std::string describe(const Mapping& m) {
-    constexpr const char* kKeep[] = {"none", "panel", "all"};
     return "rows " + std::to_string(m.tile_rows) + " cols " + std::to_string(m.tile_cols) + " depth " +
            std::to_string(m.tile_depth) + (m.rows_outer ? ", rows outer, a " : ", columns outer, a ") +
-           kKeep[static_cast<int>(m.keep_a)] + ", b " + kKeep[static_cast<int>(m.keep_b)];
+           kKeepNames[static_cast<std::size_t>(m.keep_a)] + ", b " + kKeepNames[static_cast<std::size_t>(m.keep_b)] +
+           ", " + kDataflowNames[static_cast<std::size_t>(m.dataflow)];
+}
+
+Mapping parse_mapping(const std::string& text) {
+    Mapping m;
+    std::istringstream in(text);
+    std::string rows, cols, depth, outer, word, a, keep_a, b, keep_b, dataflow;
+    in >> rows >> m.tile_rows >> cols >> m.tile_cols >> depth >> m.tile_depth >> word >> outer >> word >> a >> keep_a >>
+        b >> keep_b >> dataflow;
+
+    if (!in || m.tile_rows == 0 || m.tile_cols == 0 || m.tile_depth == 0) {
+        throw std::invalid_argument("mapping '" + text + "': expected as in " + describe(Mapping{64, 256, 128}));
+    }
+    const auto bare = [](const std::string& s) { return s.substr(0, s.find(',')); };
+    m.rows_outer = outer == "rows";
+    m.keep_a = static_cast<Mapping::Keep>(index_of(bare(keep_a), kKeepNames, text));
+    m.keep_b = static_cast<Mapping::Keep>(index_of(bare(keep_b), kKeepNames, text));
+    m.dataflow = static_cast<Dataflow>(index_of(dataflow, kDataflowNames, text));
+    return m;
 }
 
 std::unique_ptr<StepStream> make_contraction_stream(const Config& config,
@@ -209,22 +250,24 @@ std::unique_ptr<StepStream> make_contraction_stream(const Config& config,
     return std::make_unique<ContractionStream>(config, std::move(contraction), share, mapping);
 }
 
-Plan make_contraction_plan(const Config& config, Mapper& mapper, std::shared_ptr<const Contraction> contraction) {
+Plan make_contraction_plan(const Config& config, Mapper& mapper, const Command& command,
+                           std::shared_ptr<const Contraction> contraction) {
     Plan plan;
     plan.mac_dtype = contraction->dtype;
     const Contraction& c = *contraction;
     if (c.batches == 0 || c.rows == 0 || c.cols == 0 || c.depth == 0) return plan;
+    const std::vector<Share> shares = split(config, c);
+    const Mapping& mapping = mapper.map(command, c, shares.front());
+    plan.mapping = describe(mapping);
+    plan.dataflow = kDataflowNames[static_cast<std::size_t>(mapping.dataflow)];
     const MatrixShape shape = c.matrix(c.rows, c.cols, c.depth);
-    const std::uint64_t folds = c.batches * array_folds(config.array, config.array.dataflow, shape);
+    const std::uint64_t folds = c.batches * array_folds(config.array, mapping.dataflow, shape);
     // Counted as SCALE-Sim does: the index of the last cycle.
     plan.array_cycles =
-        ceil_div(folds, config.array.count) * array_fold_cycles(config.array, config.array.dataflow, shape) - 1;
-    for (const Share& share : split(config, c)) {
-        if (share.batches.size() == 0 || share.rows.size() == 0 || share.cols.size() == 0) {
-            plan.parts.push_back(nullptr);
-            continue;
-        }
-        plan.parts.push_back(make_contraction_stream(config, contraction, share, mapper.map(contraction, share)));
+        ceil_div(folds, config.array.count) * array_fold_cycles(config.array, mapping.dataflow, shape) - 1;
+    for (const Share& share : shares) {
+        const bool empty = share.batches.size() == 0 || share.rows.size() == 0 || share.cols.size() == 0;
+        plan.parts.push_back(empty ? nullptr : make_contraction_stream(config, contraction, share, mapping));
     }
     return plan;
 }

@@ -65,8 +65,11 @@ struct Share {
 /// All of it, for one core.
 inline Share whole(const Contraction& c) { return {{0, c.batches}, {0, c.rows}, {0, c.cols}}; }
 
-/// "rows 64 cols 256 depth 128, columns outer, a panel, b none".
+/// "rows 64 cols 256 depth 128, columns outer, a panel, b none, ws".
 std::string describe(const Mapping& mapping);
+
+/// The mapping that such a text describes; throws std::invalid_argument.
+Mapping parse_mapping(const std::string& text);
 
 /// Scratchpad and accumulator bytes that a mapping holds at once.
 struct Footprint {
@@ -81,7 +84,8 @@ std::unique_ptr<StepStream> make_contraction_stream(const Config& config,
                                                     std::shared_ptr<const Contraction> contraction, const Share& share,
                                                     const Mapping& mapping);
 
-/// Splits over the cores, maps each share and makes the plan.
-Plan make_contraction_plan(const Config& config, Mapper& mapper, std::shared_ptr<const Contraction> contraction);
+/// Splits over the cores, maps the shares and makes the plan.
+Plan make_contraction_plan(const Config& config, Mapper& mapper, const Command& command,
+                           std::shared_ptr<const Contraction> contraction);
 
 }  // namespace acalsim

@@ -1,8 +1,14 @@
 #include "plan/mapper.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <stdexcept>
+#include <utility>
+
+#include "acalsim/engine.h"
+#include "acalsim/scratchpad.h"
+#include "plan/rehearsal.h"
 
 namespace acalsim {
 
@@ -10,17 +16,20 @@ namespace {
 
 using Keep = Mapping::Keep;
 
-// Set by hand from runs of the edge and cloud4 presets; not fitted to an
-// exhaustive search.
-constexpr Bytes kRunBytes = 64;        // what opening a row costs, as bytes of bandwidth
-constexpr double kAccessCycles = 50;   // latency of the DRAM itself
-constexpr double kInterference = 0.1;  // share of the hidden units' time that shows
+// Bounds of the search, chosen for its time; drawn shapes other than those of the tests were used.
+constexpr std::uint64_t kRehearsedSteps = 8000;  // of all rehearsals of one shape
+constexpr std::uint64_t kStepsOfOne = 1000;      // of one rehearsal
+constexpr std::size_t kRehearsals = 48;
+constexpr std::size_t kTrials = 6;
+constexpr double kTriedVisits = 3000;                          // of all trials of one shape
+constexpr double kRehearsedEqual = 1.01, kTriedEqual = 1.002;  // times that count as equal
+constexpr double kInterference = 0.02;                         // share of the hidden units' time that shows
+constexpr double kPromising = 1.3;  // how far the estimate may be off among the candidates rehearsed
 
-/// Tile sizes that cut `extent` into few even tiles of whole granules, largest
-/// first.
+/// Tile sizes that cut `extent` into even tiles of whole granules, largest first.
 std::vector<std::uint64_t> tile_sizes(std::uint64_t extent, std::uint64_t granule, std::uint64_t largest) {
-    constexpr std::uint64_t kCuts[] = {1,  2,  3,  4,   6,   8,   12,   16,   24,    32,
-                                       48, 64, 96, 128, 256, 512, 1024, 4096, 16384, 65536};
+    constexpr std::uint64_t kCuts[] = {1,  2,  3,  4,  5,   6,   8,   10,   12,   16,    24,
+                                       32, 48, 64, 96, 128, 256, 512, 1024, 4096, 16384, 65536};
     std::vector<std::uint64_t> sizes;
     const auto add = [&](std::uint64_t size) {
         size = std::min({size, extent, largest});
@@ -34,226 +43,320 @@ std::vector<std::uint64_t> tile_sizes(std::uint64_t extent, std::uint64_t granul
     return sizes;
 }
 
-/// Sum over the tiles of a range of f(size) for full tiles and the remainder.
-template <typename Fn>
-double over_tiles(std::uint64_t extent, std::uint64_t tile, Fn&& f) {
-    const std::uint64_t full = extent / tile, rest = extent % tile;
-    return static_cast<double>(full) * (full ? f(tile) : 0.0) + (rest ? f(rest) : 0.0);
-}
+/// Whole folds along the dims that lie on the array, in tiling units.
+struct Granules {
+    std::uint64_t rows = 1, cols = 1, depth = 1;
+};
 
-// Chosen on the shapes drawn from seeds 0 to 44 in tests/engine/test_mapper.py,
-// by comparison with exhaustive searches.
-constexpr std::uint64_t kRehearsedSteps = 700;  // all rehearsals of one shape: bounds the time that they take
-constexpr double kPromising = 1.4;              // how far the estimate may be off among the candidates rehearsed
-constexpr double kRehearsedRate = 0.6;          // of peak: short runs and turning the bus around
-constexpr double kRehearsedAccess = 80;         // cycles of the DRAM itself
-
-RehearsalMemory rehearsal_memory(const Config& config) {
-    if (config.memory.preset == "ideal") return {std::numeric_limits<double>::infinity(), 0};
-    const double peak = static_cast<double>(config.memory.bytes_per_cycle.num) /
-                        static_cast<double>(config.memory.bytes_per_cycle.den) / static_cast<double>(config.cores);
-    return {kRehearsedRate * peak, static_cast<double>(config.memory.latency) + kRehearsedAccess};
-}
-
-}  // namespace
-
-Mapper::Mapper(const Config& config) : config_(config), memory_(rehearsal_memory(config)) {}
-
-std::vector<Mapping> Mapper::candidates(const Contraction& c, const Share& share) const {
-    const ArrayConfig& array = config_.array;
-    const Dataflow dataflow = array.dataflow;
-    // Tiles are cut at whole folds along the dims that lie on the array.
-    const MatrixShape unit = c.matrix(1, 1, 1);
-    std::uint64_t row_granule = 1, col_granule = 1, depth_granule = 1;
+Granules granules(const ArrayConfig& array, Dataflow dataflow, const MatrixShape& unit) {
+    Granules g;
     switch (dataflow) {
-        case Dataflow::kWeightStationary:
-            col_granule = array.cols * array.count;
-            depth_granule = array.rows;
-            break;
-        case Dataflow::kInputStationary:
-            row_granule = array.cols * array.count;
-            depth_granule = array.rows;
-            break;
-        case Dataflow::kOutputStationary:
-            row_granule = array.rows;
-            col_granule = array.cols * array.count;
-            break;
+        case Dataflow::kWeightStationary: g = {1, array.cols * array.count, array.rows}; break;
+        case Dataflow::kInputStationary: g = {array.cols * array.count, 1, array.rows}; break;
+        case Dataflow::kOutputStationary: g = {array.rows, array.cols * array.count, 1}; break;
     }
-    row_granule = std::max<std::uint64_t>(1, row_granule / unit.m);
-    depth_granule = std::max<std::uint64_t>(1, depth_granule / unit.k);
-    const auto rows = tile_sizes(share.rows.size(), row_granule, c.max_tile_rows);
-    const auto cols = tile_sizes(share.cols.size(), col_granule, ~std::uint64_t{0});
-    const auto depths = tile_sizes(c.depth, depth_granule, ~std::uint64_t{0});
-    std::vector<Mapping> found;
-    for (std::uint64_t tile_rows : rows) {
-        for (std::uint64_t tile_cols : cols) {
-            const MatrixShape shape = c.matrix(tile_rows, tile_cols, 1);
-            if (shape.m * shape.n * c.accumulator_element > config_.scratchpad.accumulator) continue;
-            for (std::uint64_t tile_depth : depths) {
-                for (bool rows_outer : {true, false}) {
-                    Mapping m{tile_rows, tile_cols, tile_depth, rows_outer, Keep::kNone, Keep::kNone, dataflow};
-                    Keep& outer = rows_outer ? m.keep_a : m.keep_b;
-                    Keep& inner = rows_outer ? m.keep_b : m.keep_a;
-                    // Keeping more saves traffic: less is considered only while double
-                    // buffering has no room.
-                    bool comfortable = false;
-                    for (Keep keep_outer : {Keep::kAll, Keep::kPanel, Keep::kNone}) {
-                        // A whole operand beyond its panels helps where batches share it or
-                        // windows overlap.
-                        if (keep_outer == Keep::kAll && share.batches.size() == 1 && unit.k == 1) continue;
-                        if (comfortable && keep_outer == Keep::kNone) continue;
-                        for (Keep keep_inner : {Keep::kAll, Keep::kNone}) {
-                            outer = keep_outer;
-                            inner = keep_inner;
-                            const Footprint need = footprint(c, share, m);
-                            if (need.kept + need.step > config_.scratchpad.size) continue;
-                            found.push_back(m);
-                            comfortable = need.kept + 2 * need.step <= config_.scratchpad.size;
-                            if (comfortable) break;
-                        }
-                    }
+    g.rows = std::max<std::uint64_t>(1, g.rows / unit.m);
+    g.depth = std::max<std::uint64_t>(1, g.depth / unit.k);
+    return g;
+}
+
+struct Candidate {
+    double time;
+    Mapping mapping;
+    std::uint64_t steps;
+    double visits;  // to rows of the DRAM, about: what a trial costs
+    double memory;  // cycles for which memory is busy
+};
+
+/// All candidates of one share under one dataflow. What they are made of is measured once per tile size or pair of tile
+/// sizes, so that a candidate costs a few operations.
+class Candidates {
+  public:
+    Candidates(const Config& config, MemoryProfile& memory, const Contraction& c, const Share& share, Dataflow dataflow)
+        : config_(config), memory_(memory), c_(c), share_(share), dataflow_(dataflow) {
+        const Granules g = granules(config.array, dataflow, c.matrix(1, 1, 1));
+        for (std::uint64_t size : tile_sizes(share.rows.size(), g.rows, c.max_tile_rows)) rows_.push_back({size});
+        for (std::uint64_t size : tile_sizes(share.cols.size(), g.cols, ~std::uint64_t{0})) cols_.push_back({size});
+        for (std::uint64_t size : tile_sizes(c.depth, g.depth, ~std::uint64_t{0})) depths_.push_back({size});
+        for (Side& row : rows_) {
+            row.range = middle(share.rows, row.size);
+            row.tiles = ceil_div(share.rows.size(), row.size);
+            row.panel = c.a(batch(), row.range, all_depth(), false).bytes();
+            row.array = over(share.rows.size(), row.size, [&](std::uint64_t r) { return array_part(r, 1, 1, 0); });
+        }
+        for (Side& col : cols_) {
+            col.range = {share.cols.begin, share.cols.begin + std::min(share.cols.size(), col.size)};
+            col.tiles = ceil_div(share.cols.size(), col.size);
+            col.panel = c.b(batch(), all_depth(), col.range).bytes();
+            col.array = over(share.cols.size(), col.size, [&](std::uint64_t n) { return array_part(1, n, 1, 1); });
+        }
+        for (Side& depth : depths_) {
+            depth.range = {0, std::min(c.depth, depth.size)};
+            depth.tiles = ceil_div(c.depth, depth.size);
+            depth.array = over(c.depth, depth.size, [&](std::uint64_t k) { return array_part(1, 1, k, 2); });
+        }
+        if (c.has_bias) bias_ = c.bias(batch(), {share.rows.begin, share.rows.begin + 1}, share.cols).bytes();
+        for (const Side& row : rows_) {
+            for (const Side& depth : depths_) a_.push_back(piece(c.a(batch(), row.range, depth.range, false)));
+        }
+        for (const Side& depth : depths_) {
+            for (const Side& col : cols_) b_.push_back(piece(c.b(batch(), depth.range, col.range)));
+        }
+        whole_a_ = piece(c.a(batch(), share.rows, all_depth(), false));
+        whole_b_ = piece(c.b(batch(), all_depth(), share.cols));
+        const Work fold = array_work(config.array, dataflow, c.matrix(1, 1, 1));
+        edges_ = {static_cast<double>(fold.preload), static_cast<double>(fold.drain)};
+        const bool several = share.batches.size() > 1;
+        same_a_ = several && c.same_a(batch() + 1);
+        same_b_ = several && c.same_b(batch() + 1);
+    }
+
+    /// Leaves out what the array alone makes much slower than `best`, the shortest estimate so far.
+    void append_to(std::vector<Candidate>& found, double& best) {
+        for (std::size_t r = 0; r < rows_.size(); ++r) {
+            for (std::size_t n = 0; n < cols_.size(); ++n) {
+                const MatrixShape shape = c_.matrix(rows_[r].size, cols_[n].size, 1);
+                accumulator_ = shape.m * shape.n * c_.accumulator_element;
+                if (accumulator_ > config_.scratchpad.accumulator) continue;
+                out_ = piece(c_.out(batch(), rows_[r].range, cols_[n].range));
+                post_ = c_.post.count() > 0 ? vector_work(config_.vector, shape.m * shape.n, c_.post) : Work{};
+                const double folds = static_cast<double>(share_.batches.size()) * rows_[r].array * cols_[n].array;
+                for (std::size_t k = 0; k < depths_.size(); ++k) {
+                    if (folds * depths_[k].array > kPromising * best) continue;
+                    append(found, best, rows_[r], cols_[n], depths_[k], a_[r * depths_.size() + k],
+                           b_[k * cols_.size() + n]);
                 }
             }
         }
     }
-    return found;
-}
 
-double Mapper::estimate(const Contraction& c, const Share& share, const Mapping& m) const {
-    const Footprint need = footprint(c, share, m);
-    if (need.kept + need.step > config_.scratchpad.size || need.accumulator > config_.scratchpad.accumulator) {
-        return std::numeric_limits<double>::infinity();
-    }
-    const auto batches = static_cast<double>(share.batches.size());
-    const double row_tiles = static_cast<double>(ceil_div(share.rows.size(), m.tile_rows));
-    const double col_tiles = static_cast<double>(ceil_div(share.cols.size(), m.tile_cols));
-    const double depth_tiles = static_cast<double>(ceil_div(c.depth, m.tile_depth));
-
-    const double array =
-        batches * over_tiles(share.rows.size(), m.tile_rows, [&](std::uint64_t r) {
-            return over_tiles(share.cols.size(), m.tile_cols, [&](std::uint64_t n) {
-                return over_tiles(c.depth, m.tile_depth, [&](std::uint64_t k) {
-                    return static_cast<double>(array_work(config_.array, m.dataflow, c.matrix(r, n, k)).busy);
-                });
-            });
-        });
-
-    // Bytes of whole bursts: short runs waste the rest of theirs, and each may
-    // open a row of its own.
-    const Bytes burst = config_.dma.burst;
-    const auto moved = [burst](const Box& box) {
-        return static_cast<double>(box.runs() * (round_up(box.run(), burst) + kRunBytes));
+  private:
+    struct Piece {
+        Bytes bytes = 0;
+        double cycles = 0;
+        double visits = 0;  // to rows of the DRAM: of each run one per channel's share
     };
-    const std::uint64_t batch = share.batches.begin;
-    const std::uint64_t middle = share.rows.begin + (share.rows.size() - std::min(share.rows.size(), m.tile_rows)) / 2;
-    const Range row{middle, std::min(share.rows.end, middle + m.tile_rows)};
-    const Range col{share.cols.begin, std::min(share.cols.end, share.cols.begin + m.tile_cols)};
-    const Range k{0, std::min(c.depth, m.tile_depth)};
-    const double a_tile = moved(c.a(batch, row, k, false)), b_tile = moved(c.b(batch, k, col));
-    const double out_tile = moved(c.out(batch, row, col));
-    const auto repeats = [&](Keep keep, bool is_outer, double other_tiles, bool same) {
-        if (keep == Keep::kAll) return same ? 1.0 : batches;
-        if (keep == Keep::kPanel && is_outer) return batches;
-        // Without a panel the tile is fetched for every index of the other loop.
-        return batches * other_tiles;
+    struct Side {  // one tile size along one dim
+        std::uint64_t size;
+        Range range{};
+        std::uint64_t tiles = 0;
+        Bytes panel = 0;   // of the operand along the whole depth
+        double array = 0;  // factor of the array's cycles
     };
-    const bool several = share.batches.size() > 1;
-    const double a_whole =
-        m.keep_a == Keep::kAll ? moved(c.a(batch, share.rows, {0, c.depth}, false)) : a_tile * row_tiles * depth_tiles;
-    const double a_bytes = a_whole * repeats(m.keep_a, m.rows_outer, col_tiles, several && c.same_a(batch + 1));
-    const double b_bytes =
-        b_tile * col_tiles * depth_tiles * repeats(m.keep_b, !m.rows_outer, row_tiles, several && c.same_b(batch + 1));
-    const double out_bytes = batches * out_tile * row_tiles * col_tiles;
-    const double rate = 0.9 * static_cast<double>(config_.memory.bytes_per_cycle.num) /
-                        static_cast<double>(config_.memory.bytes_per_cycle.den) / static_cast<double>(config_.cores);
-    const bool ideal = config_.memory.preset == "ideal";
-    const auto transfer = [&](double bytes) { return ideal ? 0.0 : bytes / rate; };
-    const double latency = ideal ? 0.0 : static_cast<double>(config_.memory.latency) + kAccessCycles;
-    const double steps = batches * row_tiles * col_tiles * depth_tiles;
-    // A DMA channel waits out the latency of each of its transfers.
-    const double turns = 2 * steps * latency / static_cast<double>(config_.dma.channels);
-    const double memory = std::max(transfer(a_bytes + b_bytes + out_bytes), turns);
 
-    const MatrixShape tile = c.matrix(row.size(), col.size(), k.size());
-    const Work post = c.post.count() ? vector_work(config_.vector, tile.m * tile.n, c.post) : Work{};
-    const double tiles = batches * row_tiles * col_tiles;
-    const double vector = tiles * static_cast<double>(post.busy);
-    const double finish = static_cast<double>(post.busy + post.drain) + transfer(out_tile) + latency;
-    const double fill = transfer(a_tile + b_tile) + latency;
-    const Work work = array_work(config_.array, m.dataflow, tile);
-
-    // The busier unit decides; the others still get in its way now and then.
-    const double busiest = std::max({array, memory, vector});
-    double total = busiest + kInterference * (array + memory + vector - busiest) + fill + finish +
-                   static_cast<double>(work.preload + work.drain);
-    // What cannot be double-buffered adds up instead of overlapping.
-    if (need.kept + 2 * need.step > config_.scratchpad.size && steps > 1) {
-        total += std::min(array, transfer(a_bytes + b_bytes)) + (steps - 1) * latency;
+    std::uint64_t batch() const { return share_.batches.begin; }
+    Range all_depth() const { return {0, c_.depth}; }
+    Piece piece(const Box& box) {
+        const std::uint64_t granules = box.runs() + box.bytes() / config_.memory.interleave;
+        return {box.bytes(), memory_.cycles(box), static_cast<double>(granules)};
     }
-    if (2 * need.accumulator > config_.scratchpad.accumulator && tiles > 1) {
-        total += (tiles - 1) * (finish + static_cast<double>(work.drain));
+
+    /// Windows overlap the edges of the input least in the middle; a tile there is the largest.
+    static Range middle(Range all, std::uint64_t size) {
+        size = std::min(size, all.size());
+        const std::uint64_t begin = all.begin + (all.size() - size) / 2;
+        return {begin, begin + size};
     }
-    return total;
-}
 
-std::vector<std::uint64_t> Mapper::key(const Contraction& c, const Share& share) {
-    std::vector<std::uint64_t> key = c.key();
-    key.insert(key.end(), {share.batches.size(), share.rows.size(), share.cols.size()});
-    return key;
-}
+    /// Sum over the tiles of a range of f(size).
+    template <typename Fn>
+    static double over(std::uint64_t extent, std::uint64_t tile, Fn&& f) {
+        const std::uint64_t full = extent / tile, rest = extent % tile;
+        return static_cast<double>(full) * (full ? f(tile) : 0.0) + (rest ? f(rest) : 0.0);
+    }
 
-void Mapper::pin(const Contraction& c, const Share& share, const Mapping& mapping) { found_[key(c, share)] = mapping; }
-
-const Mapping& Mapper::map(std::shared_ptr<const Contraction> contraction, const Share& share) {
-    const Contraction& c = *contraction;
-    std::vector<std::uint64_t> shape = key(c, share);
-    const auto known = found_.find(shape);
-    if (known != found_.end()) return known->second;
-    struct Ranked {
-        double time;
-        std::size_t index;
-        bool operator<(const Ranked& other) const {
-            return time != other.time ? time < other.time : index < other.index;
+    /// The factor that one dim (0 rows, 1 columns, 2 depth) has in the cycles of the array: folds, or the stream.
+    double array_part(std::uint64_t r, std::uint64_t n, std::uint64_t k, int dim) const {
+        const ArrayConfig& array = config_.array;
+        const MatrixShape s = c_.matrix(r, n, k);
+        const std::uint64_t size = dim == 0 ? s.m : dim == 1 ? s.n : s.k;
+        const int down = dataflow_ == Dataflow::kOutputStationary ? 0 : 2;
+        const int across = dataflow_ == Dataflow::kInputStationary ? 0 : 1;
+        if (dim == down) return static_cast<double>(ceil_div(size, array.rows));
+        if (dim == across) {
+            return static_cast<double>(ceil_div(size, array.cols)) / static_cast<double>(array.count);
         }
-    };
-    const std::vector<Mapping> considered = candidates(c, share);
-    std::vector<Ranked> ranked;
-    for (std::size_t i = 0; i < considered.size(); ++i) ranked.push_back({estimate(c, share, considered[i]), i});
-    std::sort(ranked.begin(), ranked.end());
-    Mapping best;
-    double best_time = ranked.empty() ? std::numeric_limits<double>::infinity() : ranked.front().time;
-    if (best_time != std::numeric_limits<double>::infinity()) {
-        best = considered[ranked.front().index];
-        // The most promising ones are played through, while that is quick: many
-        // steps are estimated well enough.
-        std::uint64_t steps_left = kRehearsedSteps;
-        double shortest = std::numeric_limits<double>::infinity();
-        for (const Ranked& next : ranked) {
-            const Mapping& m = considered[next.index];
-            const std::uint64_t steps = share.batches.size() * ceil_div(share.rows.size(), m.tile_rows) *
-                                        ceil_div(share.cols.size(), m.tile_cols) * ceil_div(c.depth, m.tile_depth);
-            if (next.time > kPromising * best_time) break;
-            if (steps > steps_left) continue;
-            steps_left -= steps;
-            const double time = rehearse(config_, memory_, *make_contraction_stream(config_, contraction, share, m));
-            if (time < shortest) {
-                shortest = time;
-                best = m;
+        const Cycle overhead = array_fold_cycles(array, dataflow_, {0, 0, 0});
+        return static_cast<double>(array.double_buffered ? std::max(size, array.rows) : size + overhead);
+    }
+
+    void append(std::vector<Candidate>& found, double& best, const Side& row, const Side& col, const Side& depth,
+                const Piece& a, const Piece& b) {
+        const std::uint64_t steps = share_.batches.size() * row.tiles * col.tiles * depth.tiles;
+        for (bool rows_outer : {true, false}) {
+            if (!rows_outer && (row.tiles == 1 || col.tiles == 1)) continue;  // the same steps
+            // Keeping more saves traffic: less is considered only while double buffering has no room.
+            bool comfortable = false;
+            for (Keep outer : {Keep::kAll, Keep::kPanel, Keep::kNone}) {
+                // A whole operand beyond its panels helps where batches share it or windows overlap.
+                if (outer == Keep::kAll && share_.batches.size() == 1 && c_.matrix(1, 1, 1).k == 1) continue;
+                if (comfortable && outer == Keep::kNone) continue;
+                for (Keep inner : {Keep::kAll, Keep::kNone}) {
+                    const Mapping m{row.size,
+                                    col.size,
+                                    depth.size,
+                                    rows_outer,
+                                    rows_outer ? outer : inner,
+                                    rows_outer ? inner : outer,
+                                    dataflow_};
+                    Bytes kept = bias_, step = 0;
+                    const auto hold = [&](Keep keep, Bytes tile, Bytes panel, Bytes all) {
+                        (keep == Keep::kNone ? step : kept) += keep == Keep::kNone    ? tile
+                                                               : keep == Keep::kPanel ? panel
+                                                                                      : all;
+                    };
+                    hold(m.keep_a, a.bytes, row.panel, whole_a_.bytes);
+                    hold(m.keep_b, b.bytes, col.panel, whole_b_.bytes);
+                    if (kept + step > config_.scratchpad.size) continue;
+                    comfortable = kept + 2 * step <= config_.scratchpad.size;
+                    found.push_back(estimate(m, row, col, depth, a, b, kept + step, comfortable));
+                    found.back().steps = steps;
+                    best = std::min(best, found.back().time);
+                    if (comfortable) break;
+                }
             }
         }
     }
-    if (best_time == std::numeric_limits<double>::infinity()) {
-        const Mapping smallest{1, 1, 1, true, Keep::kNone, Keep::kNone, config_.array.dataflow};
-        const Footprint need = footprint(c, share, smallest);
-        if (need.kept + need.step > config_.scratchpad.size || need.accumulator > config_.scratchpad.accumulator) {
-            throw std::invalid_argument("command: its smallest tile needs " + std::to_string(need.kept + need.step) +
-                                        " + " + std::to_string(need.accumulator) + " bytes on chip; scratchpad has " +
-                                        std::to_string(config_.scratchpad.size) + " and accumulator " +
-                                        std::to_string(config_.scratchpad.accumulator));
+
+    Candidate estimate(const Mapping& m, const Side& row, const Side& col, const Side& depth, const Piece& a,
+                       const Piece& b, Bytes resident, bool overlapped) const {
+        const auto batches = static_cast<double>(share_.batches.size());
+        const auto row_tiles = static_cast<double>(row.tiles), col_tiles = static_cast<double>(col.tiles);
+        const auto depth_tiles = static_cast<double>(depth.tiles);
+        const double tiles = batches * row_tiles * col_tiles;
+        const double array = batches * row.array * col.array * depth.array;
+
+        const auto repeats = [&](Keep keep, bool is_outer, double other_tiles, bool same) {
+            if (keep == Keep::kAll) return same ? 1.0 : batches;
+            if (keep == Keep::kPanel && is_outer) return batches;
+            return batches * other_tiles;  // without a panel it is fetched for every index of the other loop
+        };
+        const double a_fetches = repeats(m.keep_a, m.rows_outer, col_tiles, same_a_);
+        const double b_fetches = repeats(m.keep_b, !m.rows_outer, row_tiles, same_b_) * col_tiles * depth_tiles;
+        const auto size = [](const Piece& p) { return static_cast<double>(p.bytes); };
+        const double b_cycles = b_fetches * b.cycles;
+        double a_cycles = a_fetches * a.cycles * row_tiles * depth_tiles;
+        double a_bytes = a_fetches * size(a) * row_tiles * depth_tiles;
+        if (m.keep_a == Keep::kAll &&
+            a_bytes > a_fetches * size(whole_a_)) {  // windows overlap, but rows are read once
+            a_cycles *= a_fetches * size(whole_a_) / a_bytes;
+            a_bytes = a_fetches * size(whole_a_);
         }
-        best = smallest;
+        const double memory = a_cycles + b_cycles + tiles * (out_.cycles + 2 * memory_.turn());
+        const double vector = tiles * static_cast<double>(post_.busy);
+        // One step's share of what is loaded, beside what is on chip.
+        BankWrites writes;
+        writes.bytes = static_cast<Bytes>((a_bytes + b_fetches * size(b)) / (tiles * depth_tiles));
+        writes.words = ceil_div(writes.bytes, config_.scratchpad.bank_bytes);
+        const auto busy = static_cast<Cycle>(array / (tiles * depth_tiles));
+        const double conflicts =
+            tiles * depth_tiles * static_cast<double>(bank_delay(config_.scratchpad, busy, 0, resident, writes));
+
+        const double latency = memory_.latency();
+        const double fill = a.cycles + b.cycles + latency + edges_.first;
+        const double finish = edges_.second + static_cast<double>(post_.busy + post_.drain) + out_.cycles + latency;
+        const double busiest = std::max({array + conflicts, memory, vector});
+        double total = busiest + kInterference * (array + conflicts + memory + vector - busiest) + fill + finish;
+        // What cannot be double-buffered adds up instead of overlapping.
+        if (!overlapped) {
+            total += std::min(array, a_cycles + b_cycles) + (tiles * depth_tiles - 1) * latency;
+        }
+        if (2 * accumulator_ > config_.scratchpad.accumulator) total += (tiles - 1) * finish;
+        const double visits =
+            a_fetches * a.visits * row_tiles * depth_tiles + b_fetches * b.visits + tiles * out_.visits;
+        return {total, m, 0, visits * static_cast<double>(config_.cores), memory};
     }
-    return found_.emplace(std::move(shape), best).first->second;
+
+    const Config& config_;
+    MemoryProfile& memory_;
+    const Contraction& c_;
+    const Share& share_;
+    const Dataflow dataflow_;
+    std::vector<Side> rows_, cols_, depths_;
+    std::vector<Piece> a_, b_;  // of each pair of tile sizes
+    Piece whole_a_, whole_b_, out_;
+    std::pair<double, double> edges_;  // cycles of the array before its first operand and after its last
+    Work post_;
+    Bytes accumulator_ = 0, bias_ = 0;
+    bool same_a_ = false, same_b_ = false;
+};
+
+}  // namespace
+
+Mapper::Mapper(const Config& config) : config_(config) {}
+Mapper::~Mapper() = default;
+
+void Mapper::pin(const Contraction& c, const Mapping& mapping) { found_[c.key()] = mapping; }
+
+const Mapping& Mapper::map(const Command& command, const Contraction& c, const Share& share) {
+    std::vector<std::uint64_t> key = c.key();
+    const auto known = found_.find(key);
+    if (known != found_.end()) return known->second;
+    return found_.emplace(std::move(key), search(command, c, share)).first->second;
+}
+
+/// Cycles of the command with nothing else on the machine.
+Cycle Mapper::try_out(const Command& command, const Mapping& mapping) {
+    if (!trial_) trial_ = std::make_unique<Engine>(config_);
+    trial_->pin_mapping(command.bytes(), command.size(), describe(mapping));
+    trial_->submit(0, command.bytes(), command.size());
+    return trial_->run();
+}
+
+Mapping Mapper::search(const Command& command, const Contraction& c, const Share& share) {
+    if (!memory_) memory_ = std::make_unique<MemoryProfile>(config_);
+    std::vector<Candidate> candidates;
+    double shortest = std::numeric_limits<double>::infinity();
+    for (Dataflow dataflow : config_.array.dataflows) {
+        Candidates(config_, *memory_, c, share, dataflow).append_to(candidates, shortest);
+    }
+    if (candidates.empty()) {
+        const Mapping smallest{1, 1, 1, true, Keep::kNone, Keep::kNone, config_.array.dataflows.front()};
+        const Footprint need = footprint(c, share, smallest);
+        if (need.kept + need.step <= config_.scratchpad.size && need.accumulator <= config_.scratchpad.accumulator) {
+            return smallest;
+        }
+        throw std::invalid_argument("command: its smallest tile needs " + std::to_string(need.kept + need.step) +
+                                    " + " + std::to_string(need.accumulator) + " bytes on chip; scratchpad has " +
+                                    std::to_string(config_.scratchpad.size) + " and accumulator " +
+                                    std::to_string(config_.scratchpad.accumulator));
+    }
+    const auto earlier = [](const Candidate& x, const Candidate& y) { return x.time < y.time; };
+    const double limit = kPromising * shortest;
+    candidates.erase(
+        std::remove_if(candidates.begin(), candidates.end(), [limit](const Candidate& x) { return x.time > limit; }),
+        candidates.end());
+    std::stable_sort(candidates.begin(), candidates.end(), earlier);
+
+    std::uint64_t steps_left = kRehearsedSteps;
+    std::vector<Candidate> rehearsed;
+    for (Candidate& candidate : candidates) {
+        if (rehearsed.size() == kRehearsals) break;
+        const std::uint64_t steps = std::min(candidate.steps, kStepsOfOne);
+        if (steps > steps_left) break;
+        steps_left -= steps;
+        candidate.time = rehearse(config_, *memory_, c, share, candidate.mapping, kStepsOfOne);
+        rehearsed.push_back(candidate);
+    }
+    // Of those that are as good as equally fast the one that needs memory least.
+    const auto choose = [&](double equal) {
+        const double best = equal * std::min_element(rehearsed.begin(), rehearsed.end(), earlier)->time;
+        return std::min_element(rehearsed.begin(), rehearsed.end(),
+                                [best](const Candidate& x, const Candidate& y) {
+                                    return (x.time <= best) != (y.time <= best) ? x.time <= best : x.memory < y.memory;
+                                })
+            ->mapping;
+    };
+    std::stable_sort(rehearsed.begin(), rehearsed.end(), earlier);
+    double visits_left = kTriedVisits;
+    std::size_t tried = 0;
+    for (; tried < std::min(rehearsed.size(), kTrials) && rehearsed[tried].visits <= visits_left; ++tried) {
+        visits_left -= rehearsed[tried].visits;
+        rehearsed[tried].time = static_cast<double>(try_out(command, rehearsed[tried].mapping));
+    }
+    if (tried == 0) return choose(kRehearsedEqual);
+    rehearsed.resize(tried);
+    return choose(kTriedEqual);
 }
 
 }  // namespace acalsim

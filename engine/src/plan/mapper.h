@@ -1,38 +1,39 @@
-// Chooses tile sizes, loop order and what stays on chip.
+// Chooses tile sizes, loop order, what stays on chip, and the dataflow.
 #pragma once
 
 #include <map>
 #include <memory>
 #include <vector>
 
+#include "acalsim/command.h"
 #include "plan/contraction.h"
-#include "plan/rehearsal.h"
+#include "plan/memory_profile.h"
 
 namespace acalsim {
 
-/// Finds the mapping with the lowest estimated time; the result is kept by
-/// shape.
+class Engine;
+
+/// Finds a fast mapping for each command: every candidate is estimated in closed form, the most promising are
+/// rehearsed, the best of those tried on an engine of their own where that is quick. What was found is kept by shape.
 class Mapper {
   public:
     explicit Mapper(const Config& config);
+    ~Mapper();
 
-    /// Throws std::invalid_argument when not even the smallest tile fits on chip.
-    const Mapping& map(std::shared_ptr<const Contraction> contraction, const Share& share);
+    /// The mapping of a command, of which `share` is the largest that a core gets. Throws std::invalid_argument when
+    /// not even the smallest tile fits on chip.
+    const Mapping& map(const Command& command, const Contraction& contraction, const Share& share);
 
-    /// Every mapping that the search considers.
-    std::vector<Mapping> candidates(const Contraction& contraction, const Share& share) const;
-
-    /// Uses a mapping for this shape from now on.
-    void pin(const Contraction& contraction, const Share& share, const Mapping& mapping);
-
-    /// Estimated cycles of a share under a mapping; kNever if it does not fit.
-    double estimate(const Contraction& contraction, const Share& share, const Mapping& mapping) const;
+    /// Uses a mapping for all commands of this shape from now on.
+    void pin(const Contraction& contraction, const Mapping& mapping);
 
   private:
-    static std::vector<std::uint64_t> key(const Contraction& contraction, const Share& share);
+    Mapping search(const Command& command, const Contraction& contraction, const Share& share);
+    Cycle try_out(const Command& command, const Mapping& mapping);
 
     const Config& config_;
-    const RehearsalMemory memory_;
+    std::unique_ptr<MemoryProfile> memory_;  // made when it is first needed, as is the engine for trials
+    std::unique_ptr<Engine> trial_;
     std::map<std::vector<std::uint64_t>, Mapping> found_;
 };
 

@@ -17,7 +17,8 @@ std::shared_ptr<const Contraction> make_contraction(const Config& config, const 
 Plan make_plan(const Config& config, Mapper& mapper, const Command& command) {
     switch (command.header().opcode) {
         case ACAL_OPCODE_GEMM:
-        case ACAL_OPCODE_CONV2D: return make_contraction_plan(config, mapper, make_contraction(config, command));
+        case ACAL_OPCODE_CONV2D:
+            return make_contraction_plan(config, mapper, command, make_contraction(config, command));
         case ACAL_OPCODE_VECTOR: return plan_vector(config, command.as<acal_vector_t>());
         case ACAL_OPCODE_REDUCE: return plan_reduce(config, command.as<acal_reduce_t>());
         case ACAL_OPCODE_SOFTMAX: return plan_softmax(config, command.as<acal_softmax_t>());

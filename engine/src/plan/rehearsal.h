@@ -1,19 +1,16 @@
-// What a share would take, played through step by step with a memory of one
-// pipe.
+// What a share of a contraction would take under a mapping, played through without simulating memory by bursts.
 #pragma once
 
 #include "acalsim/config.h"
-#include "acalsim/step.h"
+#include "plan/contraction.h"
+#include "plan/memory_profile.h"
 
 namespace acalsim {
 
-/// Memory as a rehearsal sees it.
-struct RehearsalMemory {
-    double bytes_per_cycle = 1;  // what streams reach
-    double latency = 0;          // cycles from a transfer's last byte to its end
-};
-
-/// Cycles until the last step of the stream has ended, alone on one core.
-double rehearse(const Config& config, const RehearsalMemory& memory, StepStream& stream);
+/// Cycles until the last store has ended, alone on one core. It follows the order in which a Core works, step by step;
+/// with memory of a fixed rate and latency it is what the engine says, but for rounding. After some `limit` steps, at
+/// the end of a round of the outer loop, the rest is taken to go on as the rounds before.
+double rehearse(const Config& config, MemoryProfile& memory, const Contraction& contraction, const Share& share,
+                const Mapping& mapping, std::uint64_t limit);
 
 }  // namespace acalsim
