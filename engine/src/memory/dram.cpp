@@ -25,10 +25,12 @@ class DramMemory final : public MemoryPort {
         for (std::uint64_t c = 0; c < config.memory.channels; ++c) {
             channels_.emplace_back(timing, config.cores, window, latency, config.memory.fast_path);
         }
+        next_.assign(channels_.size(), kNever);
     }
 
     void reset() override {
         for (DramChannel& channel : channels_) channel.reset();
+        next_.assign(channels_.size(), kNever);
         for (Flying& flying : flying_) flying = {};
         ended_.clear();
         age_ = 0;
@@ -44,6 +46,7 @@ class DramMemory final : public MemoryPort {
             if (pieces_[c].empty()) continue;
             ++flying.channels;
             channels_[c].start(clock, transfer.source, transfer.id, age_, transfer.write, pieces_[c]);
+            next_[c] = channels_[c].next();
         }
         ++age_;
         if (flying.channels == 0) ended_.push_back({now, {transfer.id, 0, 0}});
@@ -51,17 +54,19 @@ class DramMemory final : public MemoryPort {
 
     Cycle next_event() const override {
         Cycle first = ended_.empty() ? kNever : first_ended();
-        const std::uint64_t clock = channels_[earliest()].next();
+        const std::uint64_t clock = *std::min_element(next_.begin(), next_.end());
         return clock == kNever ? first : std::min(first, convert(clock, clock_));
     }
 
     Cycle advance(Cycle limit, std::vector<TransferEnd>& ended) override {
         while (true) {
-            const std::size_t c = earliest();
-            const std::uint64_t clock = channels_[c].next();
+            const auto earliest = std::min_element(next_.begin(), next_.end());
+            const std::uint64_t clock = *earliest;
             // A decision after a transfer's end has to wait: that end may bring a new transfer.
             if (clock == kNever || convert(clock, clock_) > std::min(limit, first_ended())) break;
-            const DramChannel::Ended end = channels_[c].step();
+            DramChannel& channel = channels_[static_cast<std::size_t>(earliest - next_.begin())];
+            const DramChannel::Ended end = channel.step();
+            *earliest = channel.next();
             if (!end.ended) continue;
             Flying& flying = flying_[end.id];
             flying.last_data = std::max(flying.last_data, end.at);
@@ -104,14 +109,6 @@ class DramMemory final : public MemoryPort {
         TransferEnd transfer;
     };
 
-    std::size_t earliest() const {
-        std::size_t best = 0;
-        for (std::size_t c = 1; c < channels_.size(); ++c) {
-            if (channels_[c].next() < channels_[best].next()) best = c;
-        }
-        return best;
-    }
-
     Cycle first_ended() const {
         Cycle first = kNever;
         for (const End& end : ended_) first = std::min(first, end.at);
@@ -123,6 +120,7 @@ class DramMemory final : public MemoryPort {
     Cycle latency_;
     Bytes burst_;
     std::vector<DramChannel> channels_;
+    std::vector<std::uint64_t> next_;  // per channel: clock of its next decision
     std::vector<std::vector<Piece>> pieces_;
     std::vector<Flying> flying_;
     std::vector<End> ended_;

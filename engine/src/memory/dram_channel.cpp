@@ -43,6 +43,8 @@ DramChannel::DramChannel(const DramTiming& timing, std::uint64_t sources, std::u
 }
 
 void DramChannel::reset() {
+    if (!used_) return;
+    used_ = false;
     for (Source& source : sources_) {
         source.streams.clear();
         source.window.assign(window_, 0);
@@ -69,6 +71,7 @@ void DramChannel::reset() {
 
 void DramChannel::start(std::uint64_t now, std::uint64_t source, std::uint32_t id, std::uint64_t age, bool write,
                         const std::vector<Piece>& pieces) {
+    used_ = true;
     Source& s = sources_[source];
     s.streams.push_back({id, write, age, now, arrange(s, pieces)});
     update_next();

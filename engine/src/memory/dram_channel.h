@@ -125,6 +125,7 @@ class DramChannel {
     const std::uint64_t window_, latency_, page_bursts_;
     const unsigned page_shift_, bank_shift_;  // of bursts to pages and pages to rows
     const bool fast_;
+    bool used_ = true;  // since the last reset
     std::vector<Source> sources_;
     std::vector<Bank> banks_;
     std::vector<Group> groups_;

@@ -73,7 +73,13 @@ struct Candidate {
 class Candidates {
   public:
     Candidates(const Config& config, MemoryProfile& memory, const Contraction& c, const Share& share, Dataflow dataflow)
-        : config_(config), memory_(memory), c_(c), share_(share), dataflow_(dataflow) {
+        : config_(config),
+          memory_(memory),
+          c_(c),
+          share_(share),
+          dataflow_(dataflow),
+          bank_(config.scratchpad.size / config.scratchpad.banks),
+          all_helps_(share.batches.size() > 1 || c.matrix(1, 1, 1).k > 1) {
         const Granules g = granules(config.array, dataflow, c.matrix(1, 1, 1));
         for (std::uint64_t size : tile_sizes(share.rows.size(), g.rows, c.max_tile_rows)) rows_.push_back({size});
         for (std::uint64_t size : tile_sizes(share.cols.size(), g.cols, ~std::uint64_t{0})) cols_.push_back({size});
@@ -189,7 +195,7 @@ class Candidates {
             bool comfortable = false;
             for (Keep outer : {Keep::kAll, Keep::kPanel, Keep::kNone}) {
                 // A whole operand beyond its panels helps where batches share it or windows overlap.
-                if (outer == Keep::kAll && share_.batches.size() == 1 && c_.matrix(1, 1, 1).k == 1) continue;
+                if (outer == Keep::kAll && !all_helps_) continue;
                 if (comfortable && outer == Keep::kNone) continue;
                 for (Keep inner : {Keep::kAll, Keep::kNone}) {
                     const Mapping m{row.size,
@@ -209,9 +215,12 @@ class Candidates {
                     hold(m.keep_b, b.bytes, col.panel, whole_b_.bytes);
                     if (kept + step > config_.scratchpad.size) continue;
                     comfortable = kept + 2 * step <= config_.scratchpad.size;
-                    found.push_back(estimate(m, row, col, depth, a, b, kept + step, comfortable));
-                    found.back().steps = steps;
-                    best = std::min(best, found.back().time);
+                    Candidate candidate = estimate(m, row, col, depth, a, b, kept + step, comfortable);
+                    if (candidate.time <= kPromising * best) {
+                        candidate.steps = steps;
+                        found.push_back(candidate);
+                        best = std::min(best, candidate.time);
+                    }
                     if (comfortable) break;
                 }
             }
@@ -248,9 +257,12 @@ class Candidates {
         BankWrites writes;
         writes.bytes = static_cast<Bytes>((a_bytes + b_fetches * size(b)) / (tiles * depth_tiles));
         writes.words = ceil_div(writes.bytes, config_.scratchpad.bank_bytes);
-        const auto busy = static_cast<Cycle>(array / (tiles * depth_tiles));
-        const double conflicts =
-            tiles * depth_tiles * static_cast<double>(bank_delay(config_.scratchpad, busy, 0, resident, writes));
+        double conflicts = 0;
+        if (resident + writes.bytes + 2 * bank_ > config_.scratchpad.size) {  // otherwise there are banks enough
+            const auto busy = static_cast<Cycle>(array / (tiles * depth_tiles));
+            conflicts = static_cast<double>(bank_delay(config_.scratchpad, busy, 0, resident, writes));
+            conflicts *= tiles * depth_tiles;
+        }
 
         const double latency = memory_.latency();
         const double fill = a.cycles + b.cycles + latency + edges_.first;
@@ -278,6 +290,8 @@ class Candidates {
     std::pair<double, double> edges_;  // cycles of the array before its first operand and after its last
     Work post_;
     Bytes accumulator_ = 0, bias_ = 0;
+    const Bytes bank_;
+    const bool all_helps_;
     bool same_a_ = false, same_b_ = false;
 };
 

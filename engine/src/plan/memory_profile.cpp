@@ -89,7 +89,8 @@ double MemoryProfile::measured(Line& line, std::size_t length, Bytes pitch) {
     double& cycles = line[length - kShortest];
     if (cycles == 0) {
         const Bytes run = Bytes{1} << length;
-        const std::uint64_t runs = std::clamp<std::uint64_t>(kProbe / run, 2, kMeasuredRuns);
+        const std::uint64_t most = std::max<std::uint64_t>(8, kMeasuredRuns / config_.cores);
+        const std::uint64_t runs = std::clamp<std::uint64_t>(kProbe / config_.cores / run, 2, most);
         cycles = more_runs(run, runs, std::max(pitch, run + 64)) / static_cast<double>(runs);
     }
     return cycles;
