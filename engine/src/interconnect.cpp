@@ -10,8 +10,8 @@ void Interconnect::reset() { free_.assign(free_.size(), 0); }
 
 Cycle Interconnect::cross(std::size_t core, Cycle now, Bytes bytes) {
     if (rate_.num == 0) return now;
-    free_[core] = std::max(free_[core], now * rate_.num) + bytes * rate_.den;
-    return ceil_div(free_[core], rate_.num);
+    free_[core] = std::max(free_[core], Wide{now} * rate_.num) + Wide{bytes} * rate_.den;
+    return static_cast<Cycle>((free_[core] + rate_.num - 1) / rate_.num);
 }
 
 }  // namespace acalsim

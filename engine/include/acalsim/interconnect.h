@@ -19,7 +19,7 @@ class Interconnect {
 
   private:
     Ratio rate_;
-    std::vector<std::uint64_t> free_;  // in 1/num cycles, so that the rate is exact
+    std::vector<Wide> free_;  // in 1/num cycles, so that the rate is exact
 };
 
 }  // namespace acalsim

@@ -25,8 +25,9 @@ class SimpleMemory final : public MemoryPort {
         });
         (transfer.write ? stats_.bytes_written : stats_.bytes_read) += moved;
         // The pipe counts in 1/num cycles, so that its rate is exact.
-        pipe_free_ = std::max(pipe_free_, now * rate_.num) + moved * rate_.den;
-        flying_.push_back({ceil_div(pipe_free_, rate_.num) + latency_, transfer.id});
+        pipe_free_ = std::max(pipe_free_, Wide{now} * rate_.num) + Wide{moved} * rate_.den;
+        const auto end = static_cast<Cycle>((pipe_free_ + rate_.num - 1) / rate_.num);
+        flying_.push_back({end + latency_, transfer.id});
     }
 
     Cycle next_event() const override { return flying_.empty() ? kNever : flying_.front().end; }
@@ -49,7 +50,7 @@ class SimpleMemory final : public MemoryPort {
     Ratio rate_;
     Cycle latency_;
     Bytes burst_;
-    std::uint64_t pipe_free_ = 0;
+    Wide pipe_free_ = 0;
     std::vector<Flying> flying_;  // in order of their end
     ChannelStats stats_;
 };

@@ -251,7 +251,11 @@ class Candidates {
             a_cycles *= a_fetches * size(whole_a_) / a_bytes;
             a_bytes = a_fetches * size(whole_a_);
         }
-        const double memory = a_cycles + b_cycles + tiles * (out_.cycles + 2 * memory_.turn());
+        const double busy = a_cycles + b_cycles + tiles * (out_.cycles + 2 * memory_.turn());
+        // Each transfer holds its DMA channel until its end.
+        const double transfers = a_fetches * row_tiles * depth_tiles + b_fetches + tiles;
+        const double held = (busy + transfers * memory_.latency()) / static_cast<double>(config_.dma.channels);
+        const double memory = std::max(busy, held);
         const double vector = tiles * static_cast<double>(post_.busy);
         // One step's share of what is loaded, beside what is on chip.
         BankWrites writes;
@@ -259,8 +263,8 @@ class Candidates {
         writes.words = ceil_div(writes.bytes, config_.scratchpad.bank_bytes);
         double conflicts = 0;
         if (resident + writes.bytes + 2 * bank_ > config_.scratchpad.size) {  // otherwise there are banks enough
-            const auto busy = static_cast<Cycle>(array / (tiles * depth_tiles));
-            conflicts = static_cast<double>(bank_delay(config_.scratchpad, busy, 0, resident, writes));
+            const auto step = static_cast<Cycle>(array / (tiles * depth_tiles));
+            conflicts = static_cast<double>(bank_delay(config_.scratchpad, step, 0, resident, writes));
             conflicts *= tiles * depth_tiles;
         }
 

@@ -40,7 +40,9 @@ std::vector<Cycle> serve(MemoryPort& memory, const Config& config, std::vector<T
 
 }  // namespace
 
-MemoryProfile::MemoryProfile(const Config& config) : config_(config) {
+MemoryProfile::MemoryProfile(const Config& given) : config_(given) {
+    config_.dma.channels = std::max<std::uint64_t>(2, given.dma.channels);
+    const Config& config = config_;
     const Ratio link = config.interconnect.bytes_per_cycle;
     if (link.num > 0) link_cycles_per_byte_ = static_cast<double>(link.den) / static_cast<double>(link.num);
     if (config.memory.preset == "ideal") return;

@@ -34,7 +34,7 @@ class MemoryProfile {
     double measured(Line& line, std::size_t length, Bytes pitch);
     double more_runs(Bytes run, std::uint64_t runs, Bytes pitch);
 
-    const Config& config_;
+    Config config_;  // with two transfers in flight at least, so that the latency does not count as work
     std::unique_ptr<MemoryPort> memory_;  // null when it is ideal
     double link_cycles_per_byte_ = 0;
     double cycles_per_byte_ = 0;   // of long runs

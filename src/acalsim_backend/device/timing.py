@@ -156,13 +156,18 @@ def energy_pj(completion: Completion, hardware: HardwareConfig) -> float:
     )
 
 
+def _bytes_per_cycle(gbytes_per_s: float, frequency_mhz: int) -> Fraction:
+    """Exact for what people write; the noise of computed floats is cut off, or products would leave 64 bits."""
+    return Fraction(gbytes_per_s).limit_denominator(1_000_000) * 1000 / frequency_mhz
+
+
 def engine_config(hardware: HardwareConfig) -> dict[str, int | str]:
     """The hardware file in the engine's units: bytes, device cycles, exact ratios."""
     accelerator, array, vector = hardware.accelerator, hardware.array, hardware.vector
     scratchpad, dma, dram = hardware.scratchpad, hardware.dma, hardware.dram
     latency = Fraction(str(dram.latency_ns)) * accelerator.frequency_mhz / 1000
-    rate = Fraction(str(dram.bandwidth_gbytes_per_s)) * 1000 / accelerator.frequency_mhz
-    link = Fraction(str(hardware.interconnect.bandwidth_gbytes_per_s)) * 1000 / accelerator.frequency_mhz
+    rate = _bytes_per_cycle(dram.bandwidth_gbytes_per_s, accelerator.frequency_mhz)
+    link = _bytes_per_cycle(hardware.interconnect.bandwidth_gbytes_per_s, accelerator.frequency_mhz)
     link_latency = Fraction(str(hardware.interconnect.latency_ns)) * accelerator.frequency_mhz / 1000
     return {
         "interconnect.bytes_per_cycle.num": link.numerator,
