@@ -43,8 +43,11 @@ Config make_config(const nb::dict& d) {
     c.array.dataflows = dataflows(text(d, "array.dataflow"));
     c.array.double_buffered = number(d, "array.double_buffered") != 0;
     c.vector.lanes = number(d, "vector.lanes");
-    c.vector.latency = number(d, "vector.latency_cycles");
-    c.vector.transcendental = number(d, "vector.transcendental_cycles");
+    constexpr const char* kClasses[] = {"arithmetic", "divide", "root", "exponential", "transcendental"};
+    for (std::size_t i = 0; i < kVectorClasses; ++i) {
+        const std::string key = std::string("vector.") + kClasses[i];
+        c.vector.ops[i] = {number(d, (key + "_cycles").c_str()), number(d, (key + "_latency_cycles").c_str())};
+    }
     c.vector.fused_rows = number(d, "vector.fused_rows") != 0;
     c.scratchpad.size = number(d, "scratchpad.bytes");
     c.scratchpad.accumulator = number(d, "scratchpad.accumulator_bytes");

@@ -85,9 +85,14 @@ class Engine::Impl final : public CoreHost {
     }
 
     void pin_mapping(const void* bytes, std::size_t size, const std::string& mapping) {
-        const auto contraction = make_contraction(config_, Command(bytes, size));
-        if (!contraction) throw std::invalid_argument("pin_mapping: neither GEMM nor CONV2D");
-        mapper_.pin(*contraction, parse_mapping(mapping));
+        const Command command(bytes, size);
+        if (const auto contraction = make_contraction(config_, command)) {
+            mapper_.pin(*contraction, parse_mapping(mapping));
+            return;
+        }
+        std::vector<Sweep> passes = make_passes(config_, command);
+        for (Sweep& sweep : passes) sweep.collapse();
+        mapper_.pin(passes, parse_tilings(mapping, passes));
     }
 
     std::vector<Completion> completions() { return std::exchange(completed_, {}); }

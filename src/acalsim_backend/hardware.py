@@ -71,8 +71,24 @@ class VectorConfig:
     """Vector unit of one core."""
 
     lanes: int = _f(16, "lanes", "elements that start per cycle", 1, 65536)
-    latency_cycles: int = _f(8, "cycles", "pipeline depth", 0, 10_000)
-    transcendental_cycles: int = _f(4, "cycles", "issue interval of exp, tanh, erf, division and the like", 1, 1000)
+    arithmetic_cycles: int = _f(
+        1, "cycles", "between groups of lanes: add, multiply, compare, select, convert", 1, 1000
+    )
+    arithmetic_latency_cycles: int = _f(4, "cycles", "from the operands of such an operation to its result", 1, 10_000)
+    divide_cycles: int = _f(4, "cycles", "between groups of lanes: divide, reciprocal", 1, 1000)
+    divide_latency_cycles: int = _f(16, "cycles", "from the operands of such an operation to its result", 1, 10_000)
+    root_cycles: int = _f(4, "cycles", "between groups of lanes: sqrt, rsqrt", 1, 1000)
+    root_latency_cycles: int = _f(16, "cycles", "from the operands of such an operation to its result", 1, 10_000)
+    exponential_cycles: int = _f(4, "cycles", "between groups of lanes: exp, log", 1, 1000)
+    exponential_latency_cycles: int = _f(
+        12, "cycles", "from the operands of such an operation to its result", 1, 10_000
+    )
+    transcendental_cycles: int = _f(
+        4, "cycles", "between groups of lanes: tanh, sigmoid, erf, gelu, pow, sin, cos", 1, 1000
+    )
+    transcendental_latency_cycles: int = _f(
+        16, "cycles", "from the operands of such an operation to its result", 1, 10_000
+    )
     fused_rows: bool = _f(True, "true or false", "softmax and norm keep rows on chip instead of one DRAM pass a step")
 
 

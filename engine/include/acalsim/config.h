@@ -1,6 +1,7 @@
 // What the hardware file says, in the units of the engine. device/timing.py fills it.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -20,11 +21,18 @@ struct ArrayConfig {
     bool double_buffered = true;  // stationary operand loaded, results drained behind compute
 };
 
+/// Classes of vector operations that take equally long.
+enum class VectorClass : std::size_t { kArithmetic, kDivide, kRoot, kExponential, kTranscendental };
+constexpr std::size_t kVectorClasses = 5;
+
 struct VectorConfig {
+    struct Timing {
+        Cycle interval = 1;  // between groups of lanes
+        Cycle latency = 4;   // from operands to result
+    };
     std::uint64_t lanes = 16;
-    Cycle latency = 8;         // pipeline depth
-    Cycle transcendental = 4;  // issue interval of exp, tanh, erf, division and the like
-    bool fused_rows = true;    // SOFTMAX and NORM keep rows on chip
+    std::array<Timing, kVectorClasses> ops{};
+    bool fused_rows = true;  // SOFTMAX and NORM keep rows on chip
 };
 
 struct ScratchpadConfig {

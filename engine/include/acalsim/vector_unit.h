@@ -1,19 +1,41 @@
 // Cycles of the vector unit.
 #pragma once
 
+#include <array>
+
 #include "acalsim/config.h"
 #include "acalsim/step.h"
 
 namespace acalsim {
 
-/// Operations of one element, by issue interval.
+/// Operations of one element by class, and those of them that follow one another on the longest path.
 struct VectorOps {
-    std::uint64_t simple = 0;          // one cycle each
-    std::uint64_t transcendental = 0;  // VectorConfig::transcendental cycles each
-    std::uint64_t count() const { return simple + transcendental; }
+    std::array<std::uint64_t, kVectorClasses> count{};
+    std::array<std::uint64_t, kVectorClasses> chain{};
+
+    VectorOps() = default;
+    /// Operations that each need the one before.
+    VectorOps(std::initializer_list<std::pair<VectorClass, std::uint64_t>> sequence) {
+        for (const auto& [kind, n] : sequence) add(kind, n);
+    }
+    void add(VectorClass kind, std::uint64_t n = 1) {
+        count[static_cast<std::size_t>(kind)] += n;
+        chain[static_cast<std::size_t>(kind)] += n;
+    }
+    std::uint64_t total() const;
 };
 
-/// `elements` spread over the lanes, then `reductions` trees across lanes; at least one cycle per group of lanes.
-Work vector_work(const VectorConfig& config, std::uint64_t elements, VectorOps ops, std::uint64_t reductions = 0);
+/// Rows that are reduced to one value each, across lanes.
+struct VectorReductions {
+    std::uint64_t rows = 0;      // 0: nothing is reduced
+    std::uint64_t elements = 1;  // of one row
+};
+
+/// `elements` spread over the lanes: a group of them starts every sum of issue intervals (one cycle where the unit only
+/// copies). Each lane adds up its elements of a row, a tree of adders over the lanes the rest; the tree takes a row a
+/// cycle. A row may leave lanes idle where a smaller tree is sooner done. Results come the latencies of the longest
+/// path and of the tree after the last group.
+Work vector_work(const VectorConfig& config, std::uint64_t elements, const VectorOps& ops,
+                 VectorReductions reductions = {});
 
 }  // namespace acalsim

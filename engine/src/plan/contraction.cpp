@@ -98,9 +98,9 @@ class ContractionStream final : public StepStream {
         const std::uint64_t elements = shape.m * shape.n;
         step.accumulator_store = elements * c_->accumulator_element;
         step.stores.push_back(c_->out(batch_, row, col));
-        if (c_->post.count() > 0) {
+        if (c_->post.total() > 0) {
             step.vector = vector_work(config_.vector, elements, c_->post);
-            step.vector_ops = elements * c_->post.count();
+            step.vector_ops = elements * c_->post.total();
             step.accumulator_traffic += 2 * elements * c_->accumulator_element;
         }
         if (!c_->has_bias) return;

@@ -56,7 +56,7 @@ class Conv2dContraction final : public Contraction {
         if (blocks_ > 1) max_tile_rows = 1;
         post = activation_ops(command.activation);
         has_bias = bias_.present;
-        if (has_bias) ++post.simple;
+        if (has_bias) post.add(VectorClass::kArithmetic);
     }
 
     MatrixShape matrix(std::uint64_t r, std::uint64_t n, std::uint64_t k) const override {
@@ -116,8 +116,9 @@ class Conv2dContraction final : public Contraction {
     bool same_b(std::uint64_t) const override { return groups_ == 1; }
 
     std::vector<std::uint64_t> key() const override {
-        std::vector<std::uint64_t> key{ACAL_OPCODE_CONV2D, groups_,     post.simple, post.transcendental, stride_[0],
-                                       stride_[1],         padding_[0], padding_[1], dilation_[0],        dilation_[1]};
+        std::vector<std::uint64_t> key{ACAL_OPCODE_CONV2D, groups_,     stride_[0],   stride_[1],
+                                       padding_[0],        padding_[1], dilation_[0], dilation_[1]};
+        key.insert(key.end(), post.count.begin(), post.count.end());
         for (const Operand* o : {&x_, &weight_, &out_, &bias_}) {
             key.push_back(o->present ? o->element : 0);
             key.insert(key.end(), o->dims, o->dims + o->rank);

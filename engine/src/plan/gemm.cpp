@@ -8,8 +8,8 @@
 namespace acalsim {
 
 VectorOps activation_ops(std::uint32_t activation) {
-    if (activation == ACAL_ACTIVATION_NONE) return {0, 0};
-    return activation == ACAL_ACTIVATION_RELU ? VectorOps{1, 0} : VectorOps{0, 1};
+    if (activation == ACAL_ACTIVATION_NONE) return {};
+    return {{activation == ACAL_ACTIVATION_RELU ? VectorClass::kArithmetic : VectorClass::kTranscendental, 1}};
 }
 
 Bytes accumulator_bytes(Bytes element) { return element == 8 ? 8 : 4; }
@@ -37,10 +37,10 @@ class GemmContraction final : public Contraction {
         b_element = b_.element;
         accumulator_element = accumulator_bytes(a_.element);
         post = activation_ops(command.activation);
-        if (command.alpha != 1.0F) ++post.simple;
+        if (command.alpha != 1.0F) post.add(VectorClass::kArithmetic);
         has_bias = bias_.present;
         if (has_bias) {
-            post.simple += command.beta == 1.0F ? 1 : 2;
+            post.add(VectorClass::kArithmetic, command.beta == 1.0F ? 1 : 2);
             bias_per_row = bias_.strides[bias_.rank - 2] != 0 && rows > 1;
         }
     }
@@ -54,7 +54,8 @@ class GemmContraction final : public Contraction {
     bool same_b(std::uint64_t batch) const override { return offset(b_, batch) == offset(b_, batch - 1); }
 
     std::vector<std::uint64_t> key() const override {
-        std::vector<std::uint64_t> key{ACAL_OPCODE_GEMM, batches, rows, cols, depth, post.simple, post.transcendental};
+        std::vector<std::uint64_t> key{ACAL_OPCODE_GEMM, batches, rows, cols, depth};
+        key.insert(key.end(), post.count.begin(), post.count.end());
         for (const Operand* o : {&a_, &b_, &out_, &bias_}) {
             key.push_back(o->present ? o->element : 0);
             for (std::size_t d = 0; d < o->rank; ++d) key.push_back(static_cast<std::uint64_t>(o->strides[d]));

@@ -125,7 +125,7 @@ class Candidates {
                 accumulator_ = shape.m * shape.n * c_.accumulator_element;
                 if (accumulator_ > config_.scratchpad.accumulator) continue;
                 out_ = piece(c_.out(batch(), rows_[r].range, cols_[n].range));
-                post_ = c_.post.count() > 0 ? vector_work(config_.vector, shape.m * shape.n, c_.post) : Work{};
+                post_ = c_.post.total() > 0 ? vector_work(config_.vector, shape.m * shape.n, c_.post) : Work{};
                 const double folds = static_cast<double>(share_.batches.size()) * rows_[r].array * cols_[n].array;
                 for (std::size_t k = 0; k < depths_.size(); ++k) {
                     if (folds * depths_[k].array > kPromising * best) continue;
@@ -313,6 +313,23 @@ const Mapping& Mapper::map(const Command& command, const Contraction& c, const S
     return found_.emplace(std::move(key), search(command, c, share)).first->second;
 }
 
+void Mapper::pin(const std::vector<Sweep>& passes, std::vector<Tiling> tilings) {
+    tilings_[key(passes)] = std::move(tilings);
+}
+
+const std::vector<Tiling>& Mapper::tile(const std::vector<Sweep>& passes) {
+    const auto [found, missing] = tilings_.try_emplace(key(passes));
+    if (missing) {
+        for (const Sweep& sweep : passes) found->second.push_back(choose_tiling(config_, memory(), sweep));
+    }
+    return found->second;
+}
+
+MemoryProfile& Mapper::memory() {
+    if (!memory_) memory_ = std::make_unique<MemoryProfile>(config_);
+    return *memory_;
+}
+
 /// Cycles of the command with nothing else on the machine.
 Cycle Mapper::try_out(const Command& command, const Mapping& mapping) {
     if (!trial_) trial_ = std::make_unique<Engine>(config_);
@@ -322,11 +339,10 @@ Cycle Mapper::try_out(const Command& command, const Mapping& mapping) {
 }
 
 Mapping Mapper::search(const Command& command, const Contraction& c, const Share& share) {
-    if (!memory_) memory_ = std::make_unique<MemoryProfile>(config_);
     std::vector<Candidate> candidates;
     double shortest = std::numeric_limits<double>::infinity();
     for (Dataflow dataflow : config_.array.dataflows) {
-        Candidates(config_, *memory_, c, share, dataflow).append_to(candidates, shortest);
+        Candidates(config_, memory(), c, share, dataflow).append_to(candidates, shortest);
     }
     if (candidates.empty()) {
         const Mapping smallest{1, 1, 1, true, Keep::kNone, Keep::kNone, config_.array.dataflows.front()};
@@ -353,7 +369,7 @@ Mapping Mapper::search(const Command& command, const Contraction& c, const Share
         const std::uint64_t steps = std::min(candidate.steps, kStepsOfOne);
         if (steps > steps_left) break;
         steps_left -= steps;
-        candidate.time = rehearse(config_, *memory_, c, share, candidate.mapping, kStepsOfOne);
+        candidate.time = rehearse(config_, memory(), c, share, candidate.mapping, kStepsOfOne);
         rehearsed.push_back(candidate);
     }
     // Of those that are as good as equally fast the one that needs memory least.

@@ -8,6 +8,7 @@
 #include "acalsim/command.h"
 #include "plan/contraction.h"
 #include "plan/memory_profile.h"
+#include "plan/sweep.h"
 
 namespace acalsim {
 
@@ -24,17 +25,23 @@ class Mapper {
     /// not even the smallest tile fits on chip.
     const Mapping& map(const Command& command, const Contraction& contraction, const Share& share);
 
+    /// The tilings of the passes of another command.
+    const std::vector<Tiling>& tile(const std::vector<Sweep>& passes);
+
     /// Uses a mapping for all commands of this shape from now on.
     void pin(const Contraction& contraction, const Mapping& mapping);
+    void pin(const std::vector<Sweep>& passes, std::vector<Tiling> tilings);
 
   private:
     Mapping search(const Command& command, const Contraction& contraction, const Share& share);
+    MemoryProfile& memory();
     Cycle try_out(const Command& command, const Mapping& mapping);
 
     const Config& config_;
     std::unique_ptr<MemoryProfile> memory_;  // made when it is first needed, as is the engine for trials
     std::unique_ptr<Engine> trial_;
     std::map<std::vector<std::uint64_t>, Mapping> found_;
+    std::map<std::vector<std::uint64_t>, std::vector<Tiling>> tilings_;
 };
 
 }  // namespace acalsim

@@ -122,7 +122,7 @@ class Rehearsal {
                     const ArrayTraffic traffic = array_traffic(config_.array, map_.dataflow, shape);
                     traffic_[r][n][k] = traffic.a * c_.a_element + traffic.b * c_.b_element;
                     elements_[r][n] = shape.m * shape.n;
-                    if (c_.post.count() > 0) vector_[r][n] = vector_work(config_.vector, elements_[r][n], c_.post);
+                    if (c_.post.total() > 0) vector_[r][n] = vector_work(config_.vector, elements_[r][n], c_.post);
                 }
             }
         }

@@ -9,16 +9,20 @@ namespace acalsim {
 namespace {
 
 /// One pass over rows of `shape`; the last dim is a row.
-Sweep row_pass(const Operand& shape, std::vector<SweepOperand> operands, VectorOps ops, bool reduces, bool whole_rows) {
+Sweep row_pass(const Operand& shape, std::vector<SweepOperand> operands, const VectorOps& ops, bool reduces,
+               bool whole_rows) {
     Sweep sweep{shape};
     if (shape.rank == 0) throw std::invalid_argument("row command: rank 0, expected at least 1");
     sweep.operands = std::move(operands);
     sweep.ops = ops;
     const std::uint64_t columns = sweep.dims.back();
-    if (reduces) sweep.trees_divisor = columns;
+    if (reduces) sweep.row_elements = columns;
     sweep.whole.back() = whole_rows;
     return sweep;
 }
+
+constexpr VectorClass kSimple = VectorClass::kArithmetic, kDivide = VectorClass::kDivide;
+constexpr VectorClass kExp = VectorClass::kExponential, kRoot = VectorClass::kRoot;
 
 Bytes row_bytes(const Operand& operand) { return operand.rank ? operand.dims[operand.rank - 1] * operand.element : 0; }
 
@@ -31,13 +35,13 @@ SweepOperand per_column(const Operand& operand, std::size_t rank) {
 
 }  // namespace
 
-Plan plan_reduce(const Config& config, const acal_reduce_t& command) {
+std::vector<Sweep> reduce_passes(const acal_reduce_t& command) {
     const Operand x(command.x), out(command.out), indices(command.indices);
     if (x.rank != out.rank) throw std::invalid_argument("REDUCE: operands differ in rank");
     Sweep sweep{x};
     sweep.operands = {{x, false}, {out, true}};
     if (indices.present) sweep.operands.emplace_back(indices, true);
-    sweep.ops.simple = indices.present ? 2 : 1;
+    sweep.ops.add(VectorClass::kArithmetic, indices.present ? 2 : 1);
     std::uint64_t reduced = 1;
     for (std::size_t d = 0; d < x.rank; ++d) {
         sweep.reduced[d] = command.axes >> d & 1;
@@ -46,24 +50,24 @@ Plan plan_reduce(const Config& config, const acal_reduce_t& command) {
         for (std::size_t i = 1; i < sweep.operands.size(); ++i) sweep.operands[i].axes[d].stride = 0;
     }
     // Lanes that hold neighbouring elements of one result meet in a tree.
-    if (x.rank > 0 && sweep.reduced[x.rank - 1]) sweep.trees_divisor = std::max<std::uint64_t>(1, reduced);
-    return make_sweep_plan(config, {std::move(sweep)});
+    if (x.rank > 0 && sweep.reduced[x.rank - 1]) sweep.row_elements = std::max<std::uint64_t>(1, reduced);
+    return {std::move(sweep)};
 }
 
-Plan plan_softmax(const Config& config, const acal_softmax_t& command) {
+std::vector<Sweep> softmax_passes(const Config& config, const acal_softmax_t& command) {
     const Operand x(command.x), out(command.out);
     if (x.rank != out.rank) throw std::invalid_argument("SOFTMAX: operands differ in rank");
     const SweepOperand in(x, false), result(out, true);
     // max, subtract, exp, sum, divide (or logarithm and subtract).
     if (config.vector.fused_rows && 2 * (row_bytes(x) + row_bytes(out)) <= config.scratchpad.size) {
-        return make_sweep_plan(config, {row_pass(x, {in, result}, {3, 2}, true, true)});
+        return {row_pass(x, {in, result}, {{kSimple, 3}, {kExp, 1}, {kDivide, 1}}, true, true)};
     }
     // The three passes of safe softmax: read for the maximum, read for the sum, read and write the result.
-    return make_sweep_plan(config, {row_pass(x, {in}, {1, 0}, true, false), row_pass(x, {in}, {2, 1}, true, false),
-                                    row_pass(x, {in, result}, {1, 2}, false, false)});
+    return {row_pass(x, {in}, {{kSimple, 1}}, true, false), row_pass(x, {in}, {{kSimple, 2}, {kExp, 1}}, true, false),
+            row_pass(x, {in, result}, {{kSimple, 1}, {kExp, 1}, {kDivide, 1}}, false, false)};
 }
 
-Plan plan_norm(const Config& config, const acal_norm_t& command) {
+std::vector<Sweep> norm_passes(const Config& config, const acal_norm_t& command) {
     const Operand x(command.x), out(command.out), weight(command.weight), bias(command.bias);
     const Operand mean(command.mean), rstd(command.rstd);
     if (x.rank != out.rank || weight.rank > x.rank || bias.rank > x.rank) {
@@ -86,17 +90,18 @@ Plan plan_norm(const Config& config, const acal_norm_t& command) {
         return operands;
     };
     const SweepOperand in(x, false);
-    // sum; subtract the mean, square, sum; scale by 1/sqrt, weight, bias.
+    // sum; subtract the mean, square, sum; scale by 1/sqrt, weight, bias. The root is one for a row: latency, no slot.
+    VectorOps fused{{kSimple, 5 + affine}};
+    VectorOps scale{{kSimple, 1 + affine}};
+    for (VectorOps* ops : {&fused, &scale}) ++ops->chain[static_cast<std::size_t>(kRoot)];
     if (config.vector.fused_rows &&
         2 * (row_bytes(x) + row_bytes(out)) + row_bytes(weight) + row_bytes(bias) <= config.scratchpad.size) {
-        return make_sweep_plan(config, {row_pass(x, with(in), {5 + affine, 0}, true, true)});
+        return {row_pass(x, with(in), fused, true, true)};
     }
     // Four textbook passes: mean; centre the rows into the output; variance of the centred rows; scale them.
     const SweepOperand centred(out, false), result(out, true);
-    return make_sweep_plan(
-        config,
-        {row_pass(x, {in}, {1, 0}, true, false), row_pass(x, {in, result}, {1, 0}, false, false),
-         row_pass(x, {centred}, {2, 0}, true, false), row_pass(x, with(centred), {1 + affine, 0}, false, false)});
+    return {row_pass(x, {in}, {{kSimple, 1}}, true, false), row_pass(x, {in, result}, {{kSimple, 1}}, false, false),
+            row_pass(x, {centred}, {{kSimple, 2}}, true, false), row_pass(x, with(centred), scale, false, false)};
 }
 
 }  // namespace acalsim

@@ -1,7 +1,11 @@
 #include "plan/sweep.h"
 
 #include <algorithm>
+#include <cmath>
+#include <sstream>
 #include <stdexcept>
+
+#include "plan/mapper.h"
 
 namespace acalsim {
 
@@ -79,29 +83,46 @@ void Sweep::collapse() {
 
 namespace {
 
-constexpr std::uint64_t kStages = 4;             // tiles in flight: two loading, one computing, one storing
-constexpr std::uint64_t kTilesWanted = 16;       // enough for load, compute and store to overlap
-constexpr Bytes kSmallestTile = Bytes{8} << 10;  // below this the latency of a transfer shows
+constexpr std::uint64_t kStages = 4;         // tiles in flight: two loading, one computing, one storing
+constexpr std::uint64_t kTilesOnIdeal = 16;  // where memory costs nothing: enough for compute to overlap
 
 /// Tiles of one pass on one core.
 class SweepTiles {
   public:
-    SweepTiles(const Config& config, const Sweep& sweep, std::uint64_t core, std::uint64_t cores)
+    SweepTiles(const Config& config, const Sweep& sweep, std::uint64_t core)
         : config_(config), sweep_(sweep), rank_(sweep.dims.size()), box_(rank_, 1), begin_(rank_, 0), end_(sweep.dims) {
         empty_ = std::any_of(end_.begin(), end_.end(), [](std::uint64_t d) { return d == 0; });
+        if (!empty_) split(core, config.cores);
         if (empty_) return;
-        split(core, cores);
-        if (empty_) return;
-        for (std::size_t d = 0; d < rank_; ++d) {
-            if (!sweep_.reduced[d]) order_.push_back(d);
+        for (bool reduced : {false, true}) {
+            for (std::size_t d = 0; d < rank_; ++d) {
+                if (sweep_.reduced[d] == reduced) order_.push_back(d);
+            }
         }
-        for (std::size_t d = 0; d < rank_; ++d) {
-            if (sweep_.reduced[d]) order_.push_back(d);
-        }
-        choose_box();
         uses_.resize(sweep_.operands.size());
-        for (std::size_t i = 0; i < uses_.size(); ++i) plan_use(i);
         origin_ = begin_;
+    }
+
+    /// Chooses the tiling that is used from now on.
+    Tiling choose(MemoryProfile& memory) {
+        if (empty_) return {};
+        choose_box(memory);
+        Tiling tiling{box_, 0};
+        for (std::size_t i = 0; i < uses_.size(); ++i) {
+            if (plan_use(i, worth_keeping(i))) tiling.keep |= std::uint64_t{1} << i;
+        }
+        return tiling;
+    }
+
+    /// Uses a tiling, clipped to this core's share.
+    void use(const Tiling& tiling) {
+        if (empty_) return;
+        for (std::size_t d = 0; d < rank_; ++d) {
+            const std::uint64_t span = end_[d] - begin_[d];
+            box_[d] = sweep_.whole[d] ? span : std::min(tiling.box[d], span);
+        }
+        for (std::size_t i = 0; i < uses_.size(); ++i) plan_use(i, tiling.keep >> i & 1);
+        check_fits();
     }
 
     bool empty() const { return empty_; }
@@ -143,10 +164,10 @@ class SweepTiles {
             uses_[i].held += box.bytes();
         }
         if (sweep_.vector) {
-            const std::uint64_t trees =
-                sweep_.trees_divisor && last_reduced ? ceil_div(elements, sweep_.trees_divisor) : 0;
-            step.vector = vector_work(config_.vector, elements, sweep_.ops, trees);
-            step.vector_ops = elements * std::max<std::uint64_t>(1, sweep_.ops.count());
+            const bool reduces = sweep_.row_elements > 0 && last_reduced;
+            const std::uint64_t rows = reduces ? ceil_div(elements, sweep_.row_elements) : 0;
+            step.vector = vector_work(config_.vector, elements, sweep_.ops, {rows, sweep_.row_elements});
+            step.vector_ops = elements * std::max<std::uint64_t>(1, sweep_.ops.total());
             for (const SweepOperand& o : sweep_.operands) step.scratchpad_traffic += elements * o.element;
         }
         advance();
@@ -197,7 +218,7 @@ class SweepTiles {
         return bytes;
     }
 
-    void choose_box() {
+    void choose_box(MemoryProfile& memory) {
         const auto span = [this](std::size_t d) { return end_[d] - begin_[d]; };
         for (std::size_t d = 0; d < rank_; ++d) box_[d] = sweep_.whole[d] ? span(d) : 1;
         const Bytes limit = config_.scratchpad.size / kStages;
@@ -209,16 +230,32 @@ class SweepTiles {
             }
         }
         const std::vector<std::uint64_t> least = box_;
-        box_ = end_;
-        for (std::size_t d = 0; d < rank_; ++d) box_[d] -= begin_[d];
-        const Bytes total = tile_bytes();
+        for (std::size_t d = 0; d < rank_; ++d) box_[d] = span(d);
+        const Bytes wanted = std::min(limit, best_tile_bytes(memory));
         box_ = least;
-        const Bytes wanted = std::min(limit, std::max(kSmallestTile, total / kTilesWanted));
         for (std::size_t d = rank_; d-- > 0;) grow(d, span(d), wanted);
-        if (tile_bytes() > config_.scratchpad.size) {
-            throw std::invalid_argument("command: one tile needs " + std::to_string(tile_bytes()) +
-                                        " bytes, scratchpad.size_kib holds " + std::to_string(config_.scratchpad.size));
-        }
+        check_fits();
+    }
+
+    /// With the whole share as the tile: the size at which the overhead of many tiles (turning the bus, latencies that
+    /// a DMA channel waits out) and what one tile exposes at both ends (its transfers, its compute) add up to the
+    /// least.
+    Bytes best_tile_bytes(MemoryProfile& memory) const {
+        const auto bytes = static_cast<double>(tile_bytes());
+        const double per_byte = memory.cycles(Box(0, tile_bytes())) / bytes;
+        std::uint64_t elements = 1;
+        for (std::uint64_t d : box_) elements *= d;
+        const Work work = sweep_.vector ? vector_work(config_.vector, elements, sweep_.ops) : Work{};
+        const double overhead = 2 * memory.turn() + static_cast<double>(sweep_.operands.size()) * memory.latency() /
+                                                        static_cast<double>(config_.dma.channels);
+        if (overhead == 0) return std::max<Bytes>(1, tile_bytes() / kTilesOnIdeal);
+        return static_cast<Bytes>(std::sqrt(bytes * overhead / (per_byte + static_cast<double>(work.busy) / bytes)));
+    }
+
+    void check_fits() const {
+        if (kept_ + tile_bytes() <= config_.scratchpad.size) return;
+        throw std::invalid_argument("command: one tile needs " + std::to_string(kept_ + tile_bytes()) +
+                                    " bytes, scratchpad.size_kib holds " + std::to_string(config_.scratchpad.size));
     }
 
     /// Enlarges the tile along `d` towards `size` while it stays within `limit` bytes.
@@ -236,29 +273,43 @@ class SweepTiles {
         if (low < size && low > 0) box_[d] = ceil_div(size, ceil_div(size, low));  // tiles of even size
     }
 
-    void plan_use(std::size_t i) {
+    /// Whether several tiles read the same part of an input and all of it fits beside the tiles in flight.
+    bool worth_keeping(std::size_t i) const {
         const SweepOperand& operand = sweep_.operands[i];
-        if (operand.write) return;
+        if (operand.write) return false;
+        std::uint64_t repeats = 1;
+        for (std::size_t d = 0; d < rank_; ++d) {
+            if (operand.axes[d].stride == 0) repeats *= ceil_div(end_[d] - begin_[d], box_[d]);
+        }
+        const Bytes held = kept_ + distinct_bytes(operand) + tile_bytes();
+        return repeats > 1 && held <= config_.scratchpad.size &&
+               held + (kStages - 1) * tile_bytes() <= 2 * config_.scratchpad.size;
+    }
+
+    Bytes distinct_bytes(const SweepOperand& operand) const {
+        Bytes bytes = operand.element;
+        for (std::size_t d = 0; d < rank_; ++d) {
+            if (operand.axes[d].stride != 0) bytes *= std::min(operand.axes[d].limit, sweep_.dims[d]);
+        }
+        return bytes;
+    }
+
+    bool plan_use(std::size_t i, bool keep) {
+        const SweepOperand& operand = sweep_.operands[i];
+        if (operand.write) return false;
         Use& use = uses_[i];
         use.weight.assign(rank_, 0);
-        std::uint64_t tiles = 1, repeats = 1;
-        Bytes distinct = operand.element;
+        std::uint64_t tiles = 1;
         for (std::size_t d = rank_; d-- > 0;) {
-            const std::uint64_t n = ceil_div(end_[d] - begin_[d], box_[d]);
-            if (operand.axes[d].stride == 0) {
-                repeats *= n;
-                continue;
-            }
+            if (operand.axes[d].stride == 0) continue;
             use.weight[d] = tiles;
-            tiles *= n;
-            distinct *= std::min(operand.axes[d].limit, sweep_.dims[d]);
+            tiles *= ceil_div(end_[d] - begin_[d], box_[d]);
         }
-        use.keep = repeats > 1 && kept_ + distinct + kStages * tile_bytes() <= 2 * config_.scratchpad.size &&
-                   kept_ + distinct + tile_bytes() <= config_.scratchpad.size;
-        if (use.keep) {
-            use.visited.assign(tiles, false);
-            kept_ += distinct;
-        }
+        use.keep = keep;
+        if (!keep) return false;
+        use.visited.assign(tiles, false);
+        kept_ += distinct_bytes(operand);
+        return true;
     }
 
     /// Whether operand `i` has to be loaded for the current tile.
@@ -309,11 +360,13 @@ class SweepTiles {
 
 class SweepStream final : public StepStream {
   public:
-    SweepStream(const Config& config, std::shared_ptr<const std::vector<Sweep>> passes, std::uint64_t core)
+    SweepStream(const Config& config, std::shared_ptr<const std::vector<Sweep>> passes,
+                const std::vector<Tiling>& tilings, std::uint64_t core)
         : passes_(std::move(passes)) {
-        for (const Sweep& sweep : *passes_) {
-            SweepTiles tiles(config, sweep, core, config.cores);
+        for (std::size_t i = 0; i < passes_->size(); ++i) {
+            SweepTiles tiles(config, (*passes_)[i], core);
             if (tiles.empty()) continue;
+            tiles.use(tilings[i]);
             footprint_ = std::max(footprint_, tiles.footprint());
             tiles_.push_back(std::move(tiles));
         }
@@ -346,12 +399,74 @@ class SweepStream final : public StepStream {
 
 }  // namespace
 
-Plan make_sweep_plan(const Config& config, std::vector<Sweep> passes) {
+Tiling choose_tiling(const Config& config, MemoryProfile& memory, const Sweep& sweep) {
+    return SweepTiles(config, sweep, 0).choose(memory);
+}
+
+std::string describe(const std::vector<Tiling>& tilings) {
+    std::string text;
+    for (const Tiling& tiling : tilings) {
+        if (&tiling != &tilings.front()) text += "; ";
+        for (std::size_t d = 0; d < tiling.box.size(); ++d) text += (d ? "x" : "") + std::to_string(tiling.box[d]);
+        if (tiling.keep) text += " keep " + std::to_string(tiling.keep);
+    }
+    return text;
+}
+
+std::vector<Tiling> parse_tilings(const std::string& text, const std::vector<Sweep>& passes) {
+    const auto bad = [&text] {
+        throw std::invalid_argument("mapping '" + text + "': expected a tile for each pass as in 8x512 keep 2; 8x512");
+    };
+    std::vector<Tiling> tilings;
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line, ';');) {
+        Tiling& tiling = tilings.emplace_back();
+        std::istringstream words(line);
+        std::string box, keep;
+        words >> box;
+        if (words >> keep && !(keep == "keep" && words >> tiling.keep)) bad();
+        std::istringstream sizes(box);
+        for (std::string size; std::getline(sizes, size, 'x');) {
+            if (size.empty() || size.find_first_not_of("0123456789") != std::string::npos) bad();
+            tiling.box.push_back(std::stoull(size));
+        }
+    }
+    bool fits = tilings.size() == passes.size();
+    for (std::size_t i = 0; fits && i < passes.size(); ++i) {
+        const std::vector<std::uint64_t>& box = tilings[i].box;
+        fits = box.size() == passes[i].dims.size() && std::find(box.begin(), box.end(), 0) == box.end();
+    }
+    if (!fits) bad();
+    return tilings;
+}
+
+std::vector<std::uint64_t> key(const std::vector<Sweep>& passes) {
+    std::vector<std::uint64_t> key;
+    for (const Sweep& sweep : passes) {
+        key.insert(key.end(), {sweep.dims.size(), sweep.operands.size(), sweep.vector, sweep.row_elements});
+        key.insert(key.end(), sweep.dims.begin(), sweep.dims.end());
+        key.insert(key.end(), sweep.reduced.begin(), sweep.reduced.end());
+        key.insert(key.end(), sweep.whole.begin(), sweep.whole.end());
+        key.insert(key.end(), sweep.ops.count.begin(), sweep.ops.count.end());
+        for (const SweepOperand& o : sweep.operands) {
+            key.insert(key.end(), {o.element, o.write});
+            for (const SweepOperand::Axis& axis : o.axes) {
+                key.insert(key.end(), {static_cast<std::uint64_t>(axis.stride), axis.limit, axis.scale_num,
+                                       axis.scale_den, axis.window, axis.padding, axis.adaptive});
+            }
+        }
+    }
+    return key;
+}
+
+Plan make_sweep_plan(const Config& config, Mapper& mapper, std::vector<Sweep> passes) {
     for (Sweep& sweep : passes) sweep.collapse();
     const auto shared = std::make_shared<const std::vector<Sweep>>(std::move(passes));
+    const std::vector<Tiling>& tilings = mapper.tile(*shared);
     Plan plan;
+    plan.mapping = describe(tilings);
     for (std::uint64_t core = 0; core < config.cores; ++core) {
-        auto stream = std::make_unique<SweepStream>(config, shared, core);
+        auto stream = std::make_unique<SweepStream>(config, shared, tilings, core);
         plan.parts.push_back(stream->empty() ? nullptr : std::move(stream));
     }
     return plan;

@@ -181,8 +181,11 @@ def engine_config(hardware: HardwareConfig) -> dict[str, int | str]:
         "array.dataflow": array.dataflow,
         "array.double_buffered": int(array.overlap == "double_buffered"),
         "vector.lanes": vector.lanes,
-        "vector.latency_cycles": vector.latency_cycles,
-        "vector.transcendental_cycles": vector.transcendental_cycles,
+        **{
+            f"vector.{kind}{part}_cycles": getattr(vector, f"{kind}{part}_cycles")
+            for kind in ("arithmetic", "divide", "root", "exponential", "transcendental")
+            for part in ("", "_latency")
+        },
         "vector.fused_rows": int(vector.fused_rows),
         "scratchpad.bytes": scratchpad.size_kib * 1024,
         "scratchpad.accumulator_bytes": scratchpad.accumulator_kib * 1024,
