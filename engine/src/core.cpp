@@ -112,9 +112,9 @@ void Core::queue_stores(Part& part, std::uint64_t end) {
     }
 }
 
-/// Queues stores of earlier steps ahead of the step's loads: those without which it would never find room, and those
-/// without which the one behind it would not, so that its loads need not wait for a store's end. The newest step's
-/// stores have yet to be computed, so the latter leaves them behind.
+/// Queues stores of earlier steps ahead of the step's loads: those of steps long enough before it, those without which
+/// it would never find room, and those without which the one behind it would not, so that its loads need not wait for a
+/// store's end. The newest step's stores have yet to be computed, so the latter leaves them behind.
 void Core::make_room(Part& part, const Step& step) {
     Bytes scratch = config_.scratchpad.size, accumulator = config_.scratchpad.accumulator;
     for (std::uint32_t id : active_) {
@@ -128,7 +128,10 @@ void Core::make_room(Part& part, const Step& step) {
     };
     while (true) {
         const std::uint64_t oldest = std::max(part.next_store, part.first);
-        if (oldest == part.end() || !(lacks_room(1) || (oldest + 1 < part.end() && lacks_room(2)))) return;
+        if (oldest == part.end()) return;
+        const bool due =
+            oldest + kStepsAhead < part.end() || lacks_room(1) || (oldest + 1 < part.end() && lacks_room(2));
+        if (!due) return;
         queue_stores(part, oldest + 1);
     }
 }

@@ -7,10 +7,12 @@ namespace acalsim {
 
 namespace {
 
-/// Levels of a tree of adders over `lanes` lanes.
-Cycle levels(std::uint64_t lanes) {
+constexpr auto kAdd = static_cast<std::size_t>(VectorClass::kArithmetic);
+
+/// Additions one after the other that so many values need, however they are arranged.
+Cycle levels(std::uint64_t values) {
     Cycle n = 0;
-    while (std::uint64_t{1} << n < lanes) ++n;
+    while (std::uint64_t{1} << n < values) ++n;
     return n;
 }
 
@@ -26,19 +28,12 @@ Work vector_work(const VectorConfig& config, std::uint64_t elements, const Vecto
         interval += ops.count[kind] * config.ops[kind].interval;
         drain += ops.chain[kind] * config.ops[kind].latency;
     }
-    interval = std::max<Cycle>(1, interval);
-    if (reductions.rows == 0) return {0, ceil_div(elements, config.lanes) * interval, drain};
-    const Cycle add = config.ops[static_cast<std::size_t>(VectorClass::kArithmetic)].latency;
-    const auto with = [&](std::uint64_t lanes) {
-        const Cycle tree = levels(std::min(lanes, reductions.elements)) * add;
-        return Work{0, ceil_div(elements, lanes) * interval + reductions.rows - 1, drain + tree};
-    };
-    Work best = with(config.lanes);
-    for (std::uint64_t lanes = 1; lanes < config.lanes; lanes *= 2) {
-        const Work fewer = with(lanes);
-        if (fewer.busy + fewer.drain < best.busy + best.drain) best = fewer;
+    Cycle busy = ceil_div(elements, config.lanes) * std::max<Cycle>(1, interval);
+    if (reductions.rows > 0) {
+        busy += reductions.rows - 1;
+        drain += levels(std::min(elements, reductions.elements)) * config.ops[kAdd].latency;
     }
-    return best;
+    return {0, busy, drain};
 }
 
 }  // namespace acalsim

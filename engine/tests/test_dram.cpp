@@ -212,6 +212,107 @@ TEST(random_access, "does random access to one bank reach one access in tRC, to 
     CHECK(std::abs(spread / theory_spread - 1) < 0.05);
 }
 
+namespace {
+
+/// Checks a channel's commands against every constraint, pair by pair and apart from how the channel finds its clocks.
+class Protocol {
+  public:
+    explicit Protocol(const DramTiming& t) : t_(t) {}
+
+    void check(std::vector<DramCommand> commands) {
+        std::stable_sort(commands.begin(), commands.end(),
+                         [](const DramCommand& x, const DramCommand& y) { return x.at < y.at; });
+        for (std::size_t i = 0; i < commands.size(); ++i) {
+            const DramCommand& now = commands[i];
+            state(now);
+            for (std::size_t j = i; j-- > 0 && commands[j].at + longest() > now.at;) pair(commands[j], now);
+        }
+    }
+
+  private:
+    static bool cas(const DramCommand& c) { return c.kind == Kind::kRead || c.kind == Kind::kWrite; }
+    std::uint64_t data(const DramCommand& c) const { return c.at + (c.kind == Kind::kRead ? t_.nCL : t_.nCWL); }
+    std::uint64_t longest() const { return 2 * (t_.nRAS + t_.nRP + t_.nFAW + t_.nRFC + t_.nWR + t_.nWTRL); }
+    void apart(const DramCommand& x, const DramCommand& y, std::uint64_t clocks) { CHECK(x.at + clocks <= y.at); }
+
+    /// Rows are opened when closed and used when open.
+    void state(const DramCommand& c) {
+        std::uint64_t& row = rows_.emplace(std::pair{c.group, c.bank}, kClosed).first->second;
+        if (cas(c)) CHECK_EQUAL(row, c.row);
+        if (c.kind == Kind::kActivate) {
+            CHECK_EQUAL(row, kClosed);
+            row = c.row;
+            activations_.push_back(c.at);
+            if (activations_.size() > 4) CHECK(activations_[activations_.size() - 5] + t_.nFAW <= c.at);
+        }
+        if (c.kind == Kind::kPrecharge || c.kind == Kind::kRefreshBank) row = kClosed;
+        if (c.kind == Kind::kRefreshAll) {
+            for (auto& [bank, open] : rows_) open = kClosed;
+        }
+    }
+
+    void pair(const DramCommand& x, const DramCommand& y) {
+        const bool group = x.group == y.group, bank = group && x.bank == y.bank;
+        if (cas(x) && cas(y)) {
+            apart(x, y, group ? t_.nCCDL : t_.nCCDS);
+            CHECK(std::max(data(x), data(y)) >= std::min(data(x), data(y)) + t_.nBL);  // one burst at a time on the bus
+            if (x.kind == Kind::kWrite && y.kind == Kind::kRead) {
+                apart(x, y, t_.nCWL + t_.nBL + (group ? t_.nWTRL : t_.nWTRS));
+            }
+        }
+        if (x.kind == Kind::kActivate && y.kind == Kind::kActivate) apart(x, y, group ? t_.nRRDL : t_.nRRDS);
+        if (x.kind == Kind::kRefreshAll && y.kind == Kind::kActivate) apart(x, y, t_.nRFC);
+        if (!bank) return;
+        if (x.kind == Kind::kActivate && y.kind == Kind::kActivate) apart(x, y, t_.nRAS + t_.nRP);
+        if (x.kind == Kind::kActivate && cas(y)) apart(x, y, y.kind == Kind::kRead ? t_.nRCDRD : t_.nRCDWR);
+        if (x.kind == Kind::kActivate && y.kind == Kind::kPrecharge) apart(x, y, t_.nRAS);
+        if (x.kind == Kind::kPrecharge && y.kind == Kind::kActivate) apart(x, y, t_.nRP);
+        if (x.kind == Kind::kRead && y.kind == Kind::kPrecharge) apart(x, y, t_.nRTP);
+        if (x.kind == Kind::kWrite && y.kind == Kind::kPrecharge) apart(x, y, t_.nCWL + t_.nBL + t_.nWR);
+        if (x.kind == Kind::kRefreshBank && y.kind == Kind::kActivate) apart(x, y, t_.nRFCpb);
+    }
+
+    static constexpr std::uint64_t kClosed = ~std::uint64_t{0};
+    const DramTiming t_;
+    std::map<std::pair<std::uint64_t, std::uint64_t>, std::uint64_t> rows_;
+    std::vector<std::uint64_t> activations_;
+};
+
+}  // namespace
+
+TEST(protocol, "does random traffic keep every constraint of every standard?") {
+    std::uint64_t seed = 7;
+    const auto random = [&seed](std::uint64_t n) {
+        seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+        return (seed >> 33) % n;
+    };
+    for (int round = 0; round < 24; ++round) {
+        const char* names[] = {"DDR4-2400", "LPDDR5-6400", "HBM2"};
+        DramTiming t = find_dram_standard(names[round % 3])->timing;
+        t.refresh = round % 2 ? Refresh::kNone : round % 3 && round % 4 ? Refresh::kPerBank : Refresh::kAllBank;
+        t.closed_page = round % 5 == 0;
+        std::vector<std::pair<bool, std::vector<Piece>>> streams(1 + random(4));
+        for (auto& [write, pieces] : streams) {
+            write = random(2);
+            for (std::uint64_t i = 0, n = 1 + random(60); i < n; ++i)
+                pieces.push_back({random(1 << 14), 1 + random(40)});
+        }
+        Protocol(t).check(serve(t, streams));
+    }
+}
+
+TEST(reordering, "are the row visits of one stream taken in an order that finds more rows open?") {
+    const DramTiming t = base();
+    // Two rows of one bank by turns: in the given order every visit would open a row.
+    std::vector<Piece> pieces;
+    for (std::uint64_t i = 0; i < 6; ++i) {
+        pieces.push_back({(i % 2 ? (2 * t.banks - 1) * page_bursts(t) : 0) + i / 2 * t.groups, t.groups});
+    }
+    const auto commands = serve(t, {{false, pieces}});
+    CHECK_EQUAL(times(commands, Kind::kRead).size(), 6 * t.groups);
+    CHECK_EQUAL(times(commands, Kind::kActivate).size(), 2 * t.groups);
+}
+
 TEST(run_equals_bursts, "is the row-run path identical to burst by burst?") {
     std::uint64_t seed = 1;
     const auto random = [&seed](std::uint64_t n) {

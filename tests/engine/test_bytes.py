@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from engine_support import layer, run
+from engine_support import config, layer, run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acalsim_backend._engine import Engine
 from acalsim_backend.program.abi import DType, View, contiguous_strides
 from acalsim_backend.program.commands import Copy, Gemm, Pool2d
 from acalsim_backend.time_command import Layer
@@ -32,13 +33,27 @@ def test_does_a_convolution_that_fits_on_chip_move_each_byte_once(n, c, size, k,
     assert row.macs == n * k * size**2 * c * taps**2
 
 
-@given(st.integers(64, 700), st.integers(64, 700), st.integers(64, 700))
-def test_are_the_bytes_of_a_tiled_gemm_whole_passes_over_its_operands(m, n, k):
-    _, (row,) = run("edge", layer("gemm", m, n, k), scratchpad__size_kib=32, scratchpad__accumulator_kib=16)
-    assert row.bytes_written == 4 * m * n
-    a, b = 4 * m * k, 4 * k * n
-    passes = [(i, (row.bytes_read - i * a) / b) for i in range(1, n + 1) if i * a < row.bytes_read]
-    assert any(j == int(j) and j >= 1 for _, j in passes)
+@given(
+    st.tuples(*[st.integers(1, 200)] * 3),
+    st.tuples(*[st.sampled_from([7, 16, 64])] * 3),
+    st.sampled_from(["rows", "columns"]),
+    st.sampled_from(["none", "panel", "all"]),
+    st.sampled_from(["none", "all"]),
+)
+def test_does_a_gemm_move_the_bytes_that_its_tiling_needs(sizes, tiles, order, outer, inner):
+    (m, n, k), (rows, cols, depth) = sizes, tiles
+    keep_a, keep_b = (outer, inner) if order == "rows" else (inner, outer)
+    mapping = f"rows {rows} cols {cols} depth {depth}, {order} outer, a {keep_a}, b {keep_b}, ws"
+    command = layer("gemm", m, n, k).commands[0].encode()
+    engine = Engine(config("edge", **BIG))
+    engine.pin_mapping(command, mapping)
+    engine.submit(0, command)
+    engine.run()
+    (row,) = engine.completions()
+    # An operand that is not kept is read again for every tile of the other operand's dimension.
+    a = m * k * (1 if keep_a != "none" else -(-n // cols))
+    b = k * n * (1 if keep_b != "none" else -(-m // rows))
+    assert (row.bytes_read, row.bytes_written) == (4 * (a + b), 4 * m * n)
 
 
 def test_is_a_broadcast_operand_read_once_in_a_batch():

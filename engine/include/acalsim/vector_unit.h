@@ -32,9 +32,9 @@ struct VectorReductions {
 };
 
 /// `elements` spread over the lanes: a group of them starts every sum of issue intervals (one cycle where the unit only
-/// copies). Each lane adds up its elements of a row, a tree of adders over the lanes the rest; the tree takes a row a
-/// cycle. A row may leave lanes idle where a smaller tree is sooner done. Results come the latencies of the longest
-/// path and of the tree after the last group.
+/// copies). Results come the latencies of the longest path after the last group. A reduction adds up in each lane what
+/// passes, then across lanes in a tree, which takes a row a cycle; whatever the lanes, n values need ceil(log2 n)
+/// additions one after the other.
 Work vector_work(const VectorConfig& config, std::uint64_t elements, const VectorOps& ops,
                  VectorReductions reductions = {});
 

@@ -232,7 +232,11 @@ class Rehearsal {
             return kept_ + steps * step.scratch > config_.scratchpad.size ||
                    least_accumulator_ + steps * step.accumulator > config_.scratchpad.accumulator;
         };
-        while (!stores_.empty() && (lacks_room(1) || (stores_.front().step + 1 < steps_ && lacks_room(2)))) store();
+        while (!stores_.empty()) {
+            const std::uint64_t oldest = stores_.front().step;
+            if (oldest + kStepsAhead >= steps_ && !lacks_room(1) && (oldest + 1 >= steps_ || !lacks_room(2))) return;
+            store();
+        }
     }
 
     void store() {
