@@ -112,7 +112,7 @@ void Core::queue_stores(Part& part, std::uint64_t end) {
     }
 }
 
-/// Queues stores of earlier steps ahead of the step's loads: those of steps long enough before it, those without which
+/// Queues stores of earlier steps ahead of the step's loads: those of steps far enough before it, those without which
 /// it would never find room, and those without which the one behind it would not, so that its loads need not wait for a
 /// store's end. The newest step's stores have yet to be computed, so the latter leaves them behind.
 void Core::make_room(Part& part, const Step& step) {
@@ -129,9 +129,10 @@ void Core::make_room(Part& part, const Step& step) {
     while (true) {
         const std::uint64_t oldest = std::max(part.next_store, part.first);
         if (oldest == part.end()) return;
+        const bool behind = oldest + 1 < part.end();
         const bool due =
-            oldest + kStepsAhead < part.end() || lacks_room(1) || (oldest + 1 < part.end() && lacks_room(2));
-        if (!due) return;
+            oldest + kStepsAhead < part.end() && part.loaded - part.at(oldest).loads_until >= config_.loads_ahead();
+        if (!due && !lacks_room(1) && !(behind && lacks_room(2))) return;
         queue_stores(part, oldest + 1);
     }
 }
@@ -203,7 +204,9 @@ bool Core::fill(Cycle now, std::uint32_t id) {
         part.command->begin(now, Activity::kLoad);
         record.bytes_read += state.step.loads[box].bytes();
         record.scratchpad_bytes += state.step.loads[box].bytes();
+        part.loaded += state.step.loads[box].bytes();
     }
+    state.loads_until = part.loaded;
     record.macs += state.step.macs;
     record.scratchpad_bytes += state.step.scratchpad_traffic;
     record.accumulator_bytes += state.step.accumulator_traffic;

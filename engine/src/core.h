@@ -76,6 +76,7 @@ class Core {
     struct StepState {
         Step step;
         std::size_t loads_left = 0;
+        Bytes loads_until = 0;  // by the part's steps up to this one
         std::size_t stores_left = 0;
         Cycle array_ready = kNever;  // operands there and stationary ones preloaded
         bool array_done = false;
@@ -99,6 +100,7 @@ class Core {
         bool allocating = false, exhausted = false, finished = false;
         bool waits_space = false, waits_pass = false, waits_array = false, waits_vector = false;
         Bytes scratch = 0, accumulator = 0;              // held
+        Bytes loaded = 0;                                // by all steps so far
         Bytes kept = 0;                                  // loaded by earlier steps for later ones
         Bytes least_scratch = 0, least_accumulator = 0;  // held once all steps taken have computed and stored, up to
                                                          // the stores that are not queued yet

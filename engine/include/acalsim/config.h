@@ -64,6 +64,8 @@ struct InterconnectConfig {
     Cycle latency = 0;            // added to every transfer
 };
 
+constexpr std::uint64_t kStepsAhead = 4;
+
 struct Config {
     std::uint64_t frequency_mhz = 1000;
     std::uint64_t cores = 1;
@@ -74,6 +76,11 @@ struct Config {
     DmaConfig dma;
     MemoryConfig memory;
     InterconnectConfig interconnect;
+
+    /// The DMA takes so many steps' and bytes of loads ahead of an earlier step's stores: several times what may be in
+    /// flight at the memory, so that the units are supplied while the stores are computed, but not all, which would
+    /// leave the stores to the end.
+    Bytes loads_ahead() const { return 4 * dma.outstanding * dma.burst * memory.channels; }
 };
 
 }  // namespace acalsim

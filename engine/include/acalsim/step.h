@@ -44,10 +44,6 @@ struct Step {
     }
 };
 
-/// The DMA takes the loads of this many later steps ahead of a step's stores: enough to keep the units supplied while
-/// those are computed, few enough not to leave many stores to the end.
-constexpr std::uint64_t kStepsAhead = 4;
-
 /// Generates the steps of one command on one core, in the order in which its loads are issued.
 class StepStream {
   public:

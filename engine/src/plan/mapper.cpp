@@ -21,9 +21,9 @@ constexpr std::uint64_t kRehearsedSteps = 8000;  // of all rehearsals of one sha
 constexpr std::uint64_t kStepsOfOne = 1000;      // of one rehearsal
 constexpr std::size_t kRehearsals = 48;
 constexpr std::size_t kTrials = 6;
-constexpr double kTriedVisits = 3000;                          // of all trials of one shape
-constexpr double kRehearsedEqual = 1.01, kTriedEqual = 1.002;  // times that count as equal
-constexpr double kInterference = 0.02;                         // share of the hidden units' time that shows
+constexpr double kTriedVisits = 3000;                           // of all trials of one shape
+constexpr double kRehearsedEqual = 1.007, kTriedEqual = 1.002;  // times that count as equal
+constexpr double kInterference = 0.02;                          // share of the hidden units' time that shows
 constexpr double kPromising = 1.3;  // how far the estimate may be off among the candidates rehearsed
 
 /// Tile sizes that cut `extent` into even tiles of whole granules, largest first.

@@ -80,6 +80,7 @@ class Rehearsal {
         double ready, cycles;
         Bytes accumulator;
         std::uint64_t step;
+        Bytes loads_until;
     };
 
     double progress() const { return std::max(array_free_, pipe_free_); }
@@ -199,7 +200,9 @@ class Rehearsal {
         wait(accumulator_releases_, accumulator_, step.accumulator, config_.scratchpad.accumulator);
         double loaded = allocated_;
         for (const Cost* load : {step.a, step.b, step.bias}) {
-            if (load) loaded = std::max(loaded, transfer(allocated_, load->cycles, false));
+            if (!load) continue;
+            loaded = std::max(loaded, transfer(allocated_, load->cycles, false));
+            loaded_ += load->bytes;
         }
         array_free_ = std::max(array_free_, loaded + static_cast<double>(step.array.preload)) +
                       static_cast<double>(step.array.busy + delay(step, following));
@@ -212,7 +215,7 @@ class Rehearsal {
         end_ = std::max(end_, computed);
         kept_ += step.scratch - step.release;
         least_accumulator_ += step.accumulator;
-        if (step.out) stores_.push_back({computed, step.out->cycles, step.accumulator_store, steps_});
+        if (step.out) stores_.push_back({computed, step.out->cycles, step.accumulator_store, steps_, loaded_});
         ++steps_;
     }
 
@@ -234,7 +237,10 @@ class Rehearsal {
         };
         while (!stores_.empty()) {
             const std::uint64_t oldest = stores_.front().step;
-            if (oldest + kStepsAhead >= steps_ && !lacks_room(1) && (oldest + 1 >= steps_ || !lacks_room(2))) return;
+            const bool behind = oldest + 1 < steps_;
+            const bool due =
+                oldest + kStepsAhead < steps_ && loaded_ - stores_.front().loads_until >= config_.loads_ahead();
+            if (!due && !lacks_room(1) && !(behind && lacks_room(2))) return;
             store();
         }
     }
@@ -278,6 +284,7 @@ class Rehearsal {
     std::deque<Store> stores_;  // not yet queued
     Bytes scratch_ = 0, accumulator_ = 0, kept_ = 0, least_accumulator_ = 0;
     std::uint64_t steps_ = 0;
+    Bytes loaded_ = 0;
     double allocated_ = 0, issued_ = 0, pipe_free_ = 0, array_free_ = 0, vector_free_ = 0, end_ = 0;
 };
 
