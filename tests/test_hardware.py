@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acalsim_backend.errors import HardwareError, UnknownNameError
-from acalsim_backend.hardware import ACTIVATIONS, COMMAND_KINDS, HardwareConfig, presets
+from acalsim_backend.hardware import ACTIVATIONS, COMMAND_KINDS, HardwareConfig, presets, provenance
 
 
 def write(folder: Path, text: str, name: str = "mine.toml") -> Path:
@@ -167,3 +168,39 @@ def test_does_every_shown_value_carry_its_unit():
     values = [line for line in shown if "=" in line and not line.startswith("schema")]
     assert values
     assert all("  # " in line and ": " in line.partition("  # ")[2] for line in values)
+
+
+SOURCES = re.compile(r"assumed|calibrated|\[[A-Z]\]|JESD|Horowitz|O'Connor|SCALE-Sim|MT/s|of a chip|pseudo-channels")
+
+
+@pytest.mark.parametrize("preset", sorted(presets()))
+def test_has_every_parameter_of_a_preset_a_unit_and_a_source(preset):
+    sources = provenance(preset)
+    hardware = HardwareConfig.load(preset)
+    keys = {"devices"} | {
+        f"{section.name}.{f.name}"
+        for section in dataclasses.fields(hardware)
+        if dataclasses.is_dataclass(getattr(hardware, section.name))
+        for f in dataclasses.fields(getattr(hardware, section.name))
+        if f.metadata["unit"]
+    }
+    assert sources.keys() == keys
+    assert {key: source for key, source in sources.items() if not SOURCES.search(source)} == {}
+
+
+def test_are_at_most_six_parameters_of_tpuv3_calibrated_and_none_by_operator():
+    calibrated = {key for key, source in provenance("tpuv3").items() if "calibrated" in source}
+    assert 1 <= len(calibrated) <= 6
+    assert not any(kind in key for key in calibrated for kind in ("gemm", "conv", "softmax", "norm"))
+
+
+def test_does_a_source_come_from_the_file_that_states_the_value_last(tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        'schema = 1\nbase = "tpuv3"\n[array]\nrows = 64  # PEs: our floor plan\n[vector]\nlanes = 32\n'
+    )
+    sources = provenance(tmp_path / "mine.toml", ["dram.channels"])
+    assert sources["array.rows"] == "our floor plan"
+    assert sources["array.cols"] == "[N]"
+    assert sources["vector.lanes"] == "stated in mine.toml"
+    assert sources["dram.channels"] == "--set"
+    assert sources["energy.mac_f32_pj"].startswith("Horowitz")

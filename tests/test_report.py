@@ -65,6 +65,11 @@ def result(**changes: object) -> SimpleNamespace:
         vector_busy=0,
         bytes_read=2688,
         bytes_written=1024,
+        vector_ops=256,
+        stall={"array": 150, "dram": 850},
+        bursts=60,
+        row_hits=45,
+        bank_conflict_cycles=7,
     )
     softmax = SimpleNamespace(
         start_cycle=1000,
@@ -77,6 +82,7 @@ def result(**changes: object) -> SimpleNamespace:
         bytes_written=0,
     )
     values = {
+        "channels": (),
         "timings": [gemm, softmax],
         "cycles_total": 5000,
         "cycles_cpu": 4000,
@@ -99,6 +105,19 @@ def test_has_every_command_a_row_that_names_what_it_covers(report):
     assert (gemm.module, gemm.source, gemm.flops) == ("fc", "model.py:7", 2 * 8 * 16 * 32 + 8 * 32)
     assert (softmax.name, softmax.placement, softmax.fused) == ("t_5", "cpu", ("SOFTMAX",))
     assert report.cycles == Cycles(total=5000, cpu=4000, accelerator_busy=1000)
+
+
+def test_does_a_row_say_what_limited_it(report):
+    gemm, softmax = report.ops
+    assert gemm.stall == {"array": 150, "dram": 850}
+    assert (gemm.row_hit_rate, gemm.bank_conflict_cycles) == (0.75, 7)
+    # 8192 operations and 3712 bytes in 1000 ns; arrays of 512 Gop/s, memory of 25.6 GB/s.
+    assert gemm.roofline["bound"] == "memory"
+    assert gemm.roofline["intensity"] == pytest.approx(8192 / 3712)
+    assert gemm.roofline["attainable_gops"] == pytest.approx(8192 / 3712 * 25.6)
+    assert gemm.roofline["achieved_gops"] == pytest.approx(8.192)
+    assert gemm.roofline["fraction"] == pytest.approx(3712 / 25.6 / 1000)
+    assert (softmax.stall, softmax.roofline, softmax.row_hit_rate) == (None, None, None)
 
 
 def test_is_utilization_the_share_of_array_peak_over_the_span(report):

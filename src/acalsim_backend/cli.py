@@ -353,7 +353,7 @@ def time(
     pad: Annotated[int | None, typer.Option(min=0, help="conv: padding.")] = None,
     groups: Annotated[int | None, typer.Option(min=1, help="conv: groups.")] = None,
     inputs: Annotated[int | None, typer.Option(min=1, help="elementwise: number of inputs.")] = None,
-    dataflow: Annotated[str | None, typer.Option(metavar="ws|os|is", help="Dataflow of the arrays.")] = None,
+    dataflow: Annotated[str | None, typer.Option(metavar="ws|os|is|any", help="Dataflow of the arrays.")] = None,
     hw: Hardware = "edge",
     set_: Overrides = None,
     json: Json = None,
@@ -376,12 +376,12 @@ def time(
     if json == "-":
         typer.echo(text)
         return
-    _stdout().print(_layer_table(document, hardware))
+    _stdout().print(_layer_table(document, hardware, wide=_stdout().width >= 100))
     if json is not None:
         Path(json).write_text(text + "\n", encoding="utf-8")
 
 
-def _layer_table(document: dict[str, Any], hardware: HardwareConfig) -> Table:
+def _layer_table(document: dict[str, Any], hardware: HardwareConfig, *, wide: bool) -> Table:
     from acalsim_backend.text import percent, size
 
     rows = []
@@ -393,15 +393,38 @@ def _layer_table(document: dict[str, Any], hardware: HardwareConfig) -> Table:
                 f"{row['cycles']:,}",
                 "-" if row["array_cycles"] is None else f"{row['array_cycles']:,}",
                 percent(row["utilization"], 1) if row["utilization"] else "-",
-                size(row["dram_bytes_read"] + row["dram_bytes_written"]),
+                *([size(row["dram_bytes_read"] + row["dram_bytes_written"])] if wide else []),
                 f"{most} {percent(row['stall'][most], row['cycles'])}",
+                _place(row["roofline"]),
                 f"{row['energy_pj'] / 1e6:,.1f} µJ",
             )
         )
-    table = _table(("layer", "cycles", "array cycles", "util", "DRAM", "most time", "energy"), rows)
-    table.caption = f"{document['total_cycles']:,} cycles on {hardware.name}"
+    columns = ("layer", "cycles", "array cycles", "util", *(["DRAM"] if wide else []), "most time", "bound", "energy")
+    table = _table(columns, rows)
+    table.caption = f"{document['total_cycles']:,} cycles on {hardware.name}{_channels(document, hardware)}"
     table.caption_justify = "left"
     return table
+
+
+def _place(roofline: dict[str, Any] | None) -> str:
+    """How near a layer came to the bound that it meets first."""
+    short = {"compute": "comp", "memory": "mem"}
+    return "-" if roofline is None else f"{short[roofline['bound']]} {roofline['fraction']:.0%}"
+
+
+def _channels(document: dict[str, Any], hardware: HardwareConfig) -> str:
+    """A line on the memory's channels: bandwidth, row hits, and how evenly they were used."""
+    channels, peak = document["channels"], hardware.dram.bandwidth_gbytes_per_s
+    rates = [channel["gbytes_per_s"] for channel in channels]
+    if not any(rates) or hardware.dram.preset == "ideal":
+        return ""
+    text = f"\nmemory {sum(rates):,.1f} of {peak:,.1f} GB/s ({sum(rates) / peak:.0%})"
+    if channels[0]["row_hit_rate"] is not None:
+        hits = [channel["row_hit_rate"] or 0.0 for channel in channels]
+        text += f", row hits {min(hits):.0%} to {max(hits):.0%}"
+    if len(channels) > 1:
+        text += f", channels {min(rates):,.1f} to {max(rates):,.1f} GB/s"
+    return text
 
 
 @_command(app)
@@ -441,10 +464,12 @@ def hw_show(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Hardware preset or file.")] = "edge",
     set_: Overrides = None,
 ) -> None:
-    """Print a complete hardware file, base included, with units and meanings as comments."""
-    from acalsim_backend.hardware import HardwareConfig
+    """Print a complete hardware file, base included, with units, meanings and sources as comments."""
+    from acalsim_backend.hardware import HardwareConfig, header, provenance
 
-    typer.echo(HardwareConfig.load(name, _overrides(set_ or ())).to_toml(), nl=False)
+    overrides = _overrides(set_ or ())
+    hardware = HardwareConfig.load(name, overrides)
+    typer.echo(header(name) + hardware.to_toml(provenance(name, overrides)), nl=False)
 
 
 @_command(hw_app, "check")

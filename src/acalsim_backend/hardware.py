@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import re
 import tomllib
 import types
@@ -22,12 +23,15 @@ from acalsim_backend.errors import HardwareError, UnknownNameError
 SCHEMA = 1
 PRESET_FOLDER = Path(__file__).parent / "hardware"
 COMMAND_KINDS = ("gemm", "conv2d", "vector", "reduce", "softmax", "norm", "pool2d", "copy", "fill")
+_HOROWITZ = "Horowitz, ISSCC 2014"
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "sigmoid", "tanh")
 
 
-def _f(default: Any, unit: str, doc: str, low: float | None = None, high: float | None = None) -> Any:
-    """A field with its unit, meaning and inclusive bounds."""
-    return field(default=default, metadata={"unit": unit, "doc": doc, "low": low, "high": high})
+def _f(
+    default: Any, unit: str, doc: str, low: float | None = None, high: float | None = None, source: str = "assumed"
+) -> Any:
+    """A field with its unit, meaning and inclusive bounds, and what its default rests on."""
+    return field(default=default, metadata={"unit": unit, "doc": doc, "low": low, "high": high, "source": source})
 
 
 @dataclass(frozen=True)
@@ -143,20 +147,22 @@ class InterconnectConfig:
 class EnergyConfig:
     """Energy of one action; together with the counts of a run they give its energy.
 
-    Default sources: "Horowitz" is M. Horowitz, "Computing's energy problem", ISSCC 2014 (45 nm, 0.9 V).
+    The defaults' main source is M. Horowitz, "Computing's energy problem", ISSCC 2014 (45 nm, 0.9 V).
     """
 
-    mac_i8_pj: float = _f(0.3, "pJ", "8-bit multiply 0.2 and 32-bit add 0.1; Horowitz", 0, 1e6)
-    mac_i16_pj: float = _f(1.6, "pJ", "16-bit integer multiply-accumulate; assumed half of 32-bit", 0, 1e6)
-    mac_i32_pj: float = _f(3.2, "pJ", "32-bit multiply 3.1 and add 0.1; Horowitz", 0, 1e6)
-    mac_f16_pj: float = _f(2.0, "pJ", "f16 or bf16 multiply 1.1 and f32 add 0.9; Horowitz", 0, 1e6)
-    mac_f32_pj: float = _f(4.6, "pJ", "f32 multiply 3.7 and add 0.9; Horowitz", 0, 1e6)
-    mac_f64_pj: float = _f(18.4, "pJ", "f64 and 64-bit integer multiply-accumulate; assumed 4 times f32", 0, 1e6)
-    vector_op_pj: float = _f(0.9, "pJ", "one vector operation on one element, as an f32 add; Horowitz", 0, 1e6)
-    scratchpad_byte_pj: float = _f(2.5, "pJ", "byte of a 32 KiB SRAM, 20 pJ per 64 bits; Horowitz", 0, 1e6)
-    accumulator_byte_pj: float = _f(1.25, "pJ", "byte of an 8 KiB SRAM, 10 pJ per 64 bits; Horowitz", 0, 1e6)
-    dram_byte_pj: float = _f(32.0, "pJ", "byte moved from or to DRAM; assumed 4 pJ per bit for LPDDR5", 0, 1e6)
-    static_pj_per_cycle: float = _f(50.0, "pJ", "leakage and clock in one device cycle; assumed", 0, 1e9)
+    mac_i8_pj: float = _f(0.3, "pJ", "multiply-accumulate of 8-bit integers", 0, 1e6, f"{_HOROWITZ}: 0.2 and 0.1")
+    mac_i16_pj: float = _f(1.6, "pJ", "of 16-bit integers", 0, 1e6, "assumed: half of 32 bits")
+    mac_i32_pj: float = _f(3.2, "pJ", "of 32-bit integers", 0, 1e6, f"{_HOROWITZ}: 3.1 and 0.1")
+    mac_f16_pj: float = _f(2.0, "pJ", "of f16 or bf16 into f32", 0, 1e6, f"{_HOROWITZ}: 1.1 and 0.9")
+    mac_f32_pj: float = _f(4.6, "pJ", "of f32", 0, 1e6, f"{_HOROWITZ}: 3.7 and 0.9")
+    mac_f64_pj: float = _f(18.4, "pJ", "of f64 and 64-bit integers", 0, 1e6, "assumed: 4 times f32")
+    vector_op_pj: float = _f(0.9, "pJ", "one vector operation on one element", 0, 1e6, f"{_HOROWITZ}: f32 add")
+    scratchpad_byte_pj: float = _f(2.5, "pJ", "byte of the scratchpad", 0, 1e6, f"{_HOROWITZ}: 32 KiB, 20 per 64 bits")
+    accumulator_byte_pj: float = _f(
+        1.25, "pJ", "byte of the accumulator", 0, 1e6, f"{_HOROWITZ}: 8 KiB, 10 per 64 bits"
+    )
+    dram_byte_pj: float = _f(32.0, "pJ", "byte moved from or to DRAM", 0, 1e6, "assumed: 4 pJ per bit for LPDDR5")
+    static_pj_per_cycle: float = _f(50.0, "pJ", "leakage and clock in one device cycle", 0, 1e9)
 
 
 @dataclass(frozen=True)
@@ -194,18 +200,22 @@ class HardwareConfig:
             values.setdefault(section, {})[name] = _Entry(_parse_value(text), f"--set {key}={text}")
         return _build(values, self)
 
-    def to_toml(self) -> str:
-        """The whole description as a valid hardware file with units and meanings as comments."""
+    def to_toml(self, sources: Mapping[str, str] | None = None) -> str:
+        """The whole description as a valid hardware file; comments give units, meanings and :func:`provenance`."""
+        sources = sources or {}
         lines = [f"schema = {SCHEMA}"]
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             if not dataclasses.is_dataclass(value):
-                lines.append(_toml_line(f, value))
+                lines.append(_toml_line(f, value, sources.get(f.name)))
         for f in dataclasses.fields(self):
             section = getattr(self, f.name)
             if dataclasses.is_dataclass(section):
                 lines += ["", f"[{f.name}]"]
-                lines += [_toml_line(g, getattr(section, g.name)) for g in dataclasses.fields(section)]
+                lines += [
+                    _toml_line(g, getattr(section, g.name), sources.get(f"{f.name}.{g.name}"))
+                    for g in dataclasses.fields(section)
+                ]
         return "\n".join(lines) + "\n"
 
     def cpu_to_device_cycles(self, instructions: int) -> int:
@@ -224,10 +234,42 @@ def presets() -> dict[str, Path]:
     return {path.stem: path for path in sorted(PRESET_FOLDER.glob("*.toml"))}
 
 
+def provenance(source: str | Path, overrides: Iterable[str] = ()) -> dict[str, str]:
+    """What every value of a hardware file rests on, by dotted key: a reference, "assumed" or "calibrated".
+
+    It is what the comment after the value says behind the unit, in the file that states it last; for values that no
+    file states, the source of the default. ``overrides`` are the keys that were changed on the command line.
+
+    Raises:
+        UnknownNameError, HardwareError: as :meth:`HardwareConfig.load`.
+    """
+    start = HardwareConfig()
+    found: dict[str, str] = {}
+    for f in dataclasses.fields(start):
+        value = getattr(start, f.name)
+        if dataclasses.is_dataclass(value):
+            found.update({f"{f.name}.{g.name}": g.metadata["source"] for g in dataclasses.fields(value)})
+        elif f.name != "name":
+            found[f.name] = f.metadata["source"]
+    for section, entries in _read(source, ()).items():
+        for key, entry in entries.items():
+            full = f"{section}.{key}" if section else key
+            if full in found:
+                found[full] = entry.source or f"stated in {Path(entry.place.rpartition(':')[0]).name}"
+    return found | dict.fromkeys(overrides, "--set")
+
+
+def header(source: str | Path) -> str:
+    """The comment lines with which a hardware file begins: what it is, and its references."""
+    lines = _find(source).read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+
+
 @dataclass(frozen=True)
 class _Entry:
     value: Any
     place: str  # "FILE:LINE" or the command-line option
+    source: str = ""
 
 
 def _read(source: str | Path, seen: tuple[Path, ...]) -> dict[str, dict[str, _Entry]]:
@@ -243,10 +285,11 @@ def _read(source: str | Path, seen: tuple[Path, ...]) -> dict[str, dict[str, _En
         raise HardwareError(f"{path}: not valid TOML: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise HardwareError(f"{path}: cannot be read: {error}") from None
-    lines = _line_numbers(text)
+    lines, rows = _line_numbers(text), text.splitlines()
 
     def entry(section: str, key: str, value: Any) -> _Entry:
-        return _Entry(value, f"{path}:{lines.get((section, key), 1)}")
+        line = lines.get((section, key), 1)
+        return _Entry(value, f"{path}:{line}", _source(rows[line - 1]) if rows else "")
 
     if document.get("schema") != SCHEMA:
         place = entry("", "schema", None).place
@@ -301,6 +344,12 @@ def _line_numbers(text: str) -> dict[tuple[str, str], int]:
             inside, _, last = name.rpartition(".")
             lines.setdefault((inside or section, last), number)
     return lines
+
+
+def _source(line: str) -> str:
+    """What the comment of a line "key = value  # unit: source" says behind the unit."""
+    comment = re.match(r"""\s*[\w.-]+\s*=(?:[^"'#]|"[^"]*"|'[^']*')*#\s*(.*)""", line)
+    return comment[1].partition(": ")[2].strip() if comment else ""
 
 
 def _build(values: Mapping[str, Mapping[str, _Entry]], start: HardwareConfig | None = None) -> HardwareConfig:
@@ -374,8 +423,9 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def _toml_line(f: dataclasses.Field[Any], value: Any) -> str:
-    return f"{f.name} = {_toml_value(value)}  # {f.metadata['unit']}: {f.metadata['doc']}"
+def _toml_line(f: dataclasses.Field[Any], value: Any, source: str | None) -> str:
+    rests_on = f" | {source}" if source else ""
+    return f"{f.name} = {_toml_value(value)}  # {f.metadata['unit']}: {f.metadata['doc']}{rests_on}"
 
 
 def _toml_value(value: Any) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from acalsim_backend.device.limits import roofline, row_hit_rate
 from acalsim_backend.errors import InputError
 from acalsim_backend.program.abi import Placement
 from acalsim_backend.text import duration, percent, size
@@ -58,7 +59,10 @@ class OpRow:
 
     ``fused`` lists the types of the IR operations that it covers. ``bytes_read`` and ``bytes_written`` are what the
     accelerator moved from and to DRAM; on other processors, the distinct bytes of the operands. ``utilization`` is
-    multiply-adds over what the arrays could have done in the row's span; None off the accelerator.
+    multiply-adds over what the arrays could have done in the row's span. ``stall`` says what the cycles of the span
+    went to, ``row_hit_rate`` what share of the DRAM bursts found their row open, ``bank_conflict_cycles`` how long
+    scratchpad banks delayed a unit, ``roofline`` how near the row came to which bound (see ``device/limits.py``). All
+    of these are None off the accelerator.
     """
 
     name: str
@@ -76,6 +80,10 @@ class OpRow:
     instructions: int | None = None
     array_busy: int = 0
     vector_busy: int = 0
+    stall: Mapping[str, int] | None = None
+    row_hit_rate: float | None = None
+    bank_conflict_cycles: int | None = None
+    roofline: Mapping[str, Any] | None = None
 
     @property
     def cycles(self) -> int | None:
@@ -107,6 +115,7 @@ class RunReport:
     fallbacks: tuple[Mapping[str, Any], ...] = ()
     wall_s: Mapping[str, float | None] = field(default_factory=dict)
     memoised: bool = False
+    channels: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def build(
@@ -140,6 +149,7 @@ class RunReport:
             fallbacks=tuple(fallbacks),
             wall_s=dict.fromkeys(("eager", "compile", "build", "simulate")) | dict(wall_s or {}),
             memoised=result.memoised,
+            channels=tuple(c.to_dict(result.cycles_accelerator_busy or 0, hardware) for c in result.channels),
         )
 
     @classmethod
@@ -165,6 +175,7 @@ class RunReport:
             fallbacks=tuple(fallback for report in reports for fallback in report.fallbacks),
             wall_s={name: _sum(report.wall_s.get(name) for report in reports) for name in first.wall_s},
             memoised=any(report.memoised for report in reports),
+            channels=(),  # mean bandwidths of runs of different length
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -189,6 +200,7 @@ class RunReport:
             known["cycles"] = Cycles(**_known(Cycles, values["cycles"]))
             known["ops"] = tuple(OpRow(**_known(OpRow, row) | {"fused": tuple(row["fused"])}) for row in values["ops"])
             known["fallbacks"] = tuple(values.get("fallbacks", ()))
+            known["channels"] = tuple(values.get("channels", ()))
             return cls(**known)
         except (KeyError, TypeError) as error:
             raise InputError(f"not a report of schema {SCHEMA}: {error}") from None
@@ -366,7 +378,18 @@ def _row(program: Program, command: Command, timing: CommandTiming, hardware: Ha
         instructions=timing.cpu_instructions if timed and not on_accelerator else None,
         array_busy=timing.array_busy if on_accelerator else 0,
         vector_busy=timing.vector_busy if on_accelerator else 0,
+        **(_limits(timing, hardware) if on_accelerator else {}),
     )
+
+
+def _limits(timing: CommandTiming, hardware: HardwareConfig) -> dict[str, Any]:
+    place = roofline(timing, timing.end_cycle - timing.start_cycle, hardware)
+    return {
+        "stall": timing.stall,
+        "row_hit_rate": row_hit_rate(timing.row_hits, timing.bursts),
+        "bank_conflict_cycles": timing.bank_conflict_cycles,
+        "roofline": dataclasses.asdict(place) if place else None,
+    }
 
 
 def _sum(values: Iterable[Any]) -> Any:

@@ -10,10 +10,11 @@ import csv
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from acalsim_backend.device.limits import roofline, row_hit_rate, total_channels
 from acalsim_backend.device.registers import RAM_BASE, RESERVED_BYTES
 from acalsim_backend.device.timing import Completion, Timing, energy_pj
 from acalsim_backend.errors import InputError, UnknownNameError, UsageError
@@ -233,8 +234,10 @@ def make_layers(
 def time_layers(layers: Iterable[Layer], hardware: HardwareConfig) -> dict[str, Any]:
     """The JSON document of ``acalsim time``: one row per command, layers one after another.
 
-    ``array_cycles`` is the closed form of the matrix product on the arrays as SCALE-Sim counts it, null where there is
-    none; ``stall`` says where the cycles of the row went and sums to ``cycles``; ``utilization`` is 0..1 of array peak.
+    ``array_cycles`` is the closed form of the matrix product on the arrays as SCALE-Sim counts it for the dataflow that
+    was chosen, both null where there is none; ``stall`` says where the cycles of the row went and sums to ``cycles``;
+    ``utilization`` is 0..1 of array peak; ``roofline`` is described in :class:`Roofline`, ``channels`` are the memory's
+    over the whole run.
 
     Raises:
         InputError: a layer's smallest tile does not fit the accelerator.
@@ -243,21 +246,30 @@ def time_layers(layers: Iterable[Layer], hardware: HardwareConfig) -> dict[str, 
     timing = Timing(hardware)
     rows: list[dict[str, Any]] = []
     total = 0
+    channels = []
     for layer in layers:
         try:
             segment = timing.segment([command.encode() for command in layer.commands])
         except ValueError as error:
             raise InputError(f"{layer.names[0]}: {error}") from None
         total += segment.cycles
+        channels.append(segment.channels)
         by_id = {completion.id: completion for completion in segment.completions}
         rows += [_row(name, by_id[c.id], hardware) for name, c in zip(layer.names, layer.commands, strict=True)]
-    return {"layers": rows, "total_cycles": total, "wall_s": time.perf_counter() - start}
+    return {
+        "layers": rows,
+        "total_cycles": total,
+        "clock_mhz": hardware.accelerator.frequency_mhz,
+        "channels": [channel.to_dict(total, hardware) for channel in total_channels(channels)],
+        "wall_s": time.perf_counter() - start,
+    }
 
 
 def _row(name: str, completion: Completion, hardware: HardwareConfig) -> dict[str, Any]:
     cycles = completion.end - completion.start
     array = hardware.array
     peak = hardware.accelerator.cores * array.count * array.rows * array.cols
+    moved = completion.bytes_read + completion.bytes_written
     return {
         "name": name,
         "array_cycles": completion.array_cycles if completion.macs else None,
@@ -267,4 +279,9 @@ def _row(name: str, completion: Completion, hardware: HardwareConfig) -> dict[st
         "dram_bytes_read": completion.bytes_read,
         "dram_bytes_written": completion.bytes_written,
         "energy_pj": energy_pj(completion, hardware),
+        "dataflow": completion.dataflow or None,
+        "bank_conflict_cycles": completion.bank_conflict_cycles,
+        "dram_gbytes_per_s": moved * hardware.accelerator.frequency_mhz / 1000 / cycles if cycles else 0.0,
+        "row_hit_rate": row_hit_rate(completion.row_hits, completion.bursts),
+        "roofline": asdict(place) if (place := roofline(completion, cycles, hardware)) else None,
     }

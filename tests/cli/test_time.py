@@ -8,7 +8,8 @@ import pytest
 
 
 def test_are_array_cycles_the_closed_form_of_a_weight_stationary_array(process):
-    run = process("time", "gemm", "512", "256", "128", "--json", "-", without=("torch", "numpy"))
+    arguments = ("time", "gemm", "512", "256", "128", "--dataflow", "ws", "--json", "-")
+    run = process(*arguments, without=("torch", "numpy"))
     assert run.returncode == 0, run.stderr
     document = json.loads(run.stdout)
     (row,) = document["layers"]
@@ -27,6 +28,29 @@ def test_does_the_table_keep_every_digit(acalsim, columns):
     for row in rows:
         assert row["name"] in run.stdout
         assert f" {row['cycles']:,} " in run.stdout
+
+
+def test_does_a_row_say_what_limited_it(acalsim):
+    document = json.loads(acalsim("time", "elementwise", "1000000", "--json", "-").stdout)
+    (row,) = document["layers"]
+    roofline = row["roofline"]
+    assert (roofline["bound"], row["dataflow"], row["array_cycles"]) == ("memory", None, None)
+    assert roofline["intensity"] == pytest.approx(1 / 12)  # one addition for two operands and a result of 4 bytes
+    assert roofline["fraction"] == pytest.approx(row["dram_gbytes_per_s"] / 51.2)
+    assert roofline["achieved_gops"] / roofline["attainable_gops"] == pytest.approx(roofline["fraction"])
+    assert 0.9 < row["row_hit_rate"] <= 1
+    channels = document["channels"]
+    assert len(channels) == 4
+    assert sum(c["bytes_read"] for c in channels) == pytest.approx(row["dram_bytes_read"], rel=1e-3)
+    assert sum(c["gbytes_per_s"] for c in channels) == pytest.approx(row["dram_gbytes_per_s"], rel=1e-3)
+    assert all(0 < c["row_hit_rate"] <= 1 for c in channels)
+
+
+def test_is_a_large_product_bound_by_compute(acalsim):
+    (row,) = json.loads(acalsim("time", "gemm", "1024", "1024", "1024", "--json", "-").stdout)["layers"]
+    assert row["roofline"]["bound"] == "compute"
+    assert row["roofline"]["fraction"] == pytest.approx(row["utilization"])
+    assert row["dataflow"] in ("ws", "os", "is")
 
 
 def test_does_a_topology_file_give_a_row_per_layer(acalsim, tmp_path):

@@ -207,7 +207,9 @@ def largest_tile_cycles(layer, mappings, hardware):
         sizes = [int(word) for word in re.findall(r"\d+", mapping.split(" keep")[0])]
         if mapping.startswith("rows"):
             rows, cols, depth = sizes
-            taps = math.prod(command.weight.dims[2:]) if hasattr(command, "weight") and hasattr(command, "stride") else 1
+            taps = (
+                math.prod(command.weight.dims[2:]) if hasattr(command, "weight") and hasattr(command, "stride") else 1
+            )
             width = command.out.dims[-1] if hasattr(command, "stride") else 1
             m, k = rows * width, depth * taps
             moved = 4 * (m * depth * 4 + k * cols + m * cols)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from acalsim_backend._engine import Completion, Engine
+from acalsim_backend.device.limits import Channel
 from acalsim_backend.device.registers import RAM_BASE, RESERVED_BYTES
 from acalsim_backend.errors import ProgramError
 from acalsim_backend.hardware import HardwareConfig
@@ -29,11 +30,13 @@ _ALIGNMENT = 64
 class SegmentTiming:
     """What the engine says of one segment, in device cycles from its doorbell.
 
-    ``completions`` are in order of completion. ``memoised`` is True when an equal segment had been timed before.
+    ``completions`` are in order of completion, ``channels`` those of the memory. ``memoised`` is True when an equal
+    segment had been timed before.
     """
 
     cycles: int
     completions: tuple[Completion, ...]
+    channels: tuple[Channel, ...] = ()
     memoised: bool = False
 
 
@@ -71,7 +74,8 @@ class Timing:
         finally:
             self._now = self._engine.run()
             completions = tuple(self._engine.completions())
-        timing = SegmentTiming(self._now - begin, completions)
+        channels = tuple(Channel(c.bytes_read, c.bytes_written, c.bursts, c.row_hits) for c in self._engine.channels())
+        timing = SegmentTiming(self._now - begin, completions, channels)
         for alias in {key, raw}:
             self._remember(alias, replace(timing, memoised=True))
         return timing

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from acalsim_backend.device.device import ComputeDevice, Device, EchoDevice
 from acalsim_backend.device.functional import create_functional
+from acalsim_backend.device.limits import Channel, total_channels
 from acalsim_backend.device.validate import read_command
 from acalsim_backend.errors import CapacityError, DeviceError, InputError, MachineError
 from acalsim_backend.hardware import HardwareConfig
@@ -37,7 +38,7 @@ class RunResult:
     """One run of a Program: output bytes by tensor id, and cycles (None on a machine without timing).
 
     ``cycles_total`` is ``cycles_cpu`` plus ``cycles_accelerator_busy``. ``memoised`` says that every segment's cycles
-    were known from an earlier run.
+    were known from an earlier run. ``channels`` are those of the memory, over all segments.
     """
 
     outputs: dict[int, Bytes]
@@ -48,6 +49,7 @@ class RunResult:
     instructions_retired: int | None
     memoised: bool
     uart: str
+    channels: tuple[Channel, ...] = ()
 
 
 @dataclass
@@ -306,7 +308,8 @@ def read_result(
     accelerator = sum(segment.timing.cycles for segment in segments)
     timings = command_timings(program.commands, hardware, header.instret_begin, records, segments)
     memoised = bool(segments) and all(segment.timing.memoised for segment in segments)
-    return RunResult(outputs, timings, cpu + accelerator, cpu, accelerator, instructions, memoised, uart)
+    channels = total_channels(segment.timing.channels for segment in segments)
+    return RunResult(outputs, timings, cpu + accelerator, cpu, accelerator, instructions, memoised, uart, channels)
 
 
 def _accelerators(devices: Sequence[Device]) -> list[ComputeDevice]:

@@ -21,7 +21,8 @@ class CommandTiming:
 
     On a machine without timing all numbers are 0. ``cpu_instructions`` counts CPU and host commands; the fields after
     it are of accelerator commands: closed-form array cycles, cycles in which array and vector unit were busy, bytes
-    moved, multiply-adds, vector operations, and stall cycles by cause.
+    moved, multiply-adds, vector operations, stall cycles by cause, DRAM bursts and those of them that found their row
+    open, and cycles for which scratchpad banks delayed a unit.
     """
 
     index: int
@@ -37,6 +38,9 @@ class CommandTiming:
     macs: int = 0
     vector_ops: int = 0
     stall: Mapping[str, int] = field(default_factory=dict)
+    bursts: int = 0
+    row_hits: int = 0
+    bank_conflict_cycles: int = 0
 
 
 def untimed(commands: Sequence[Command]) -> list[CommandTiming]:
@@ -98,6 +102,9 @@ def command_timings(
                 done.macs,
                 done.vector_ops,
                 done.stall,
+                done.bursts,
+                done.row_hits,
+                done.bank_conflict_cycles,
             )
         )
     return timings
