@@ -1,7 +1,8 @@
 """Writes the generated parts of the documentation anew: ``make docs``.
 
 ``abi.md`` comes from the definitions in ``acalsim_backend.program``. In the other pages and the README, a line
-``<!-- $ acalsim ... -->`` says which command printed the fenced block below it: it is run and the block replaced.
+``<!-- $ acalsim ... -->`` or ``<!-- $ python benchmarks/... -->`` says which command printed the fenced block below it:
+it is run and the block replaced.
 ``--check`` writes nothing and fails if a page is out of date.
 """
 
@@ -22,7 +23,8 @@ from acalsim_backend.program import abi, commands, image
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(
-    r"(<!-- \$ acalsim (?P<arguments>.+?) -->\n```\w*\n)(?P<text>.*?)(?=^```$)", re.DOTALL | re.MULTILINE
+    r"(<!-- \$ (?P<command>acalsim|python) (?P<arguments>.+?) -->\n```\w*\n)(?P<text>.*?)(?=^```$)",
+    re.DOTALL | re.MULTILINE,
 )
 
 
@@ -84,11 +86,11 @@ def _struct(title: str, cls: type[abi.Struct]) -> Iterator[str]:
 
 def refreshed(page: str) -> str:
     """``page`` with the output of its commands as they print it now."""
-    return BLOCK.sub(lambda match: match[1] + _run(match["arguments"]), page)
+    return BLOCK.sub(lambda match: match[1] + _run(match["command"], match["arguments"]), page)
 
 
-def _run(arguments: str) -> str:
-    command = [str(Path(sys.executable).with_name("acalsim")), *shlex.split(arguments)]
+def _run(program: str, arguments: str) -> str:
+    command = [str(Path(sys.executable).with_name(program)), *shlex.split(arguments)]
     environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
     output = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
     return "\n".join(line.rstrip() for line in output.splitlines()).strip("\n") + "\n"
