@@ -92,4 +92,30 @@ std::vector<std::uint32_t> Command::dependencies() const {
     return ids;
 }
 
+Command Command::relocated() const {
+    constexpr std::uint64_t kBase = std::uint64_t{1} << 31, kAlignment = 64;
+    Command copy = *this;
+    std::uint64_t cursor = kBase;
+    const auto place = [&cursor](acal_operand_t& raw) {
+        const Operand operand(raw);
+        if (!operand.present) return;
+        std::uint64_t before = 0, after = operand.element;
+        for (std::size_t d = 0; d < operand.rank; ++d) {
+            const std::int64_t stride = operand.strides[d];
+            const std::uint64_t reach = operand.dims[d] ? (operand.dims[d] - 1) * operand.element : 0;
+            (stride < 0 ? before : after) += reach * static_cast<std::uint64_t>(stride < 0 ? -stride : stride);
+        }
+        raw.addr = cursor + before;
+        cursor = round_up(cursor + before + after, kAlignment);
+    };
+    if (header().opcode == ACAL_OPCODE_GEMM) {
+        auto& gemm = *reinterpret_cast<acal_gemm_t*>(copy.words_.data());
+        for (acal_operand_t* operand : {&gemm.a, &gemm.b, &gemm.out, &gemm.bias}) place(*operand);
+    } else if (header().opcode == ACAL_OPCODE_CONV2D) {
+        auto& conv = *reinterpret_cast<acal_conv2d_t*>(copy.words_.data());
+        for (acal_operand_t* operand : {&conv.x, &conv.weight, &conv.out, &conv.bias}) place(*operand);
+    }
+    return copy;
+}
+
 }  // namespace acalsim

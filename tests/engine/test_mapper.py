@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 
 import pytest
 from engine_support import config, layer
+from hypothesis import given
+from hypothesis import strategies as st
 
 from acalsim_backend._engine import Engine
 from acalsim_backend.program.commands import Conv2d, Gemm
@@ -123,6 +126,22 @@ def test_does_a_pinned_mapping_take_the_place_of_the_choice():
     assert engine.mapping(command) == pinned != chosen
     engine.submit(best, command)
     assert engine.run() > 2 * best
+
+
+@given(
+    st.tuples(*[st.integers(1, 200)] * 3), st.tuples(*[st.integers(0, 1000)] * 3), st.sampled_from(["edge", "cloud4"])
+)
+def test_does_the_choice_depend_on_the_shape_alone_and_not_on_where_tensors_lie(sizes, places, hardware):
+    gemm = layer("gemm", *sizes).commands[0]
+    moved = replace(
+        gemm,
+        **{
+            name: replace(getattr(gemm, name), offset=((i + 2) << 32) + 4 * place)
+            for i, (name, place) in enumerate(zip(("a", "b", "out"), places, strict=True))
+        },
+    )
+    mappings = {Engine(config(hardware)).mapping(command.encode()) for command in (gemm, moved)}
+    assert len(mappings) == 1
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,10 @@ class Command {
     const void* bytes() const { return words_.data(); }
     std::size_t size() const { return header().size; }
     std::vector<std::uint32_t> dependencies() const;
+
+    /// A GEMM or CONV2D of the same shape, its operands one behind the other from a fixed address on.
+    Command relocated() const;
+
     template <typename T>
     const T& as() const {
         return *reinterpret_cast<const T*>(words_.data());

@@ -8,6 +8,7 @@
 
 #include "acalsim/engine.h"
 #include "acalsim/scratchpad.h"
+#include "plan/plans.h"
 #include "plan/rehearsal.h"
 
 namespace acalsim {
@@ -21,7 +22,7 @@ constexpr std::uint64_t kRehearsedSteps = 8000;  // of all rehearsals of one sha
 constexpr std::uint64_t kStepsOfOne = 1000;      // of one rehearsal
 constexpr std::size_t kRehearsals = 48;
 constexpr std::size_t kTrials = 6;
-constexpr double kTriedVisits = 3000;                           // of all trials of one shape
+constexpr double kTriedVisits = 2000;                           // of all trials of one shape
 constexpr double kRehearsedEqual = 1.007, kTriedEqual = 1.002;  // times that count as equal
 constexpr double kInterference = 0.02;                          // share of the hidden units' time that shows
 constexpr double kPromising = 1.3;  // how far the estimate may be off among the candidates rehearsed
@@ -310,7 +311,9 @@ const Mapping& Mapper::map(const Command& command, const Contraction& c, const S
     std::vector<std::uint64_t> key = c.key();
     const auto known = found_.find(key);
     if (known != found_.end()) return known->second;
-    return found_.emplace(std::move(key), search(command, c, share)).first->second;
+    // It is kept by shape, so it must not depend on where the tensors of the first command of a shape happen to lie.
+    const Command anywhere = command.relocated();
+    return found_.emplace(std::move(key), search(anywhere, *make_contraction(config_, anywhere), share)).first->second;
 }
 
 void Mapper::pin(const std::vector<Sweep>& passes, std::vector<Tiling> tilings) {
@@ -318,11 +321,12 @@ void Mapper::pin(const std::vector<Sweep>& passes, std::vector<Tiling> tilings) 
 }
 
 const std::vector<Tiling>& Mapper::tile(const std::vector<Sweep>& passes) {
-    const auto [found, missing] = tilings_.try_emplace(key(passes));
-    if (missing) {
-        for (const Sweep& sweep : passes) found->second.push_back(choose_tiling(config_, memory(), sweep));
-    }
-    return found->second;
+    std::vector<std::uint64_t> shape = key(passes);
+    const auto known = tilings_.find(shape);
+    if (known != tilings_.end()) return known->second;
+    std::vector<Tiling> tilings;
+    for (const Sweep& sweep : passes) tilings.push_back(choose_tiling(config_, memory(), sweep));
+    return tilings_.emplace(std::move(shape), std::move(tilings)).first->second;
 }
 
 MemoryProfile& Mapper::memory() {
@@ -335,7 +339,9 @@ Cycle Mapper::try_out(const Command& command, const Mapping& mapping) {
     if (!trial_) trial_ = std::make_unique<Engine>(config_);
     trial_->pin_mapping(command.bytes(), command.size(), describe(mapping));
     trial_->submit(0, command.bytes(), command.size());
-    return trial_->run();
+    const Cycle cycles = trial_->run();
+    trial_->completions();
+    return cycles;
 }
 
 Mapping Mapper::search(const Command& command, const Contraction& c, const Share& share) {
