@@ -1,4 +1,4 @@
-"""How soon the command answers: wall time from its start to its end, where no model is involved. Exits 1 over target."""
+"""How soon the command answers where no model is involved: wall time of a process. Exits 1 over target."""
 
 from __future__ import annotations
 
