@@ -376,12 +376,13 @@ def time(
     if json == "-":
         typer.echo(text)
         return
-    _stdout().print(_layer_table(document, hardware, wide=_stdout().width >= 100))
+    _stdout().print(_layer_table(document, wide=_stdout().width >= 100))
+    typer.echo(f"{document['total_cycles']:,} cycles on {hardware.name}{_channels(document, hardware)}")
     if json is not None:
         Path(json).write_text(text + "\n", encoding="utf-8")
 
 
-def _layer_table(document: dict[str, Any], hardware: HardwareConfig, *, wide: bool) -> Table:
+def _layer_table(document: dict[str, Any], *, wide: bool) -> Table:
     from acalsim_backend.text import percent, size
 
     rows = []
@@ -400,10 +401,7 @@ def _layer_table(document: dict[str, Any], hardware: HardwareConfig, *, wide: bo
             )
         )
     columns = ("layer", "cycles", "array cycles", "util", *(["DRAM"] if wide else []), "most time", "bound", "energy")
-    table = _table(columns, rows)
-    table.caption = f"{document['total_cycles']:,} cycles on {hardware.name}{_channels(document, hardware)}"
-    table.caption_justify = "left"
-    return table
+    return _table(columns, rows)
 
 
 def _place(roofline: dict[str, Any] | None) -> str:
@@ -419,12 +417,17 @@ def _channels(document: dict[str, Any], hardware: HardwareConfig) -> str:
     if not any(rates) or hardware.dram.preset == "ideal":
         return ""
     text = f"\nmemory {sum(rates):,.1f} of {peak:,.1f} GB/s ({sum(rates) / peak:.0%})"
-    if channels[0]["row_hit_rate"] is not None:
-        hits = [channel["row_hit_rate"] or 0.0 for channel in channels]
-        text += f", row hits {min(hits):.0%} to {max(hits):.0%}"
+    hits = [channel["row_hit_rate"] for channel in channels if channel["row_hit_rate"] is not None]
+    if hits:
+        text += f", row hits {_range(hits, '{:.0%}')}"
     if len(channels) > 1:
-        text += f", channels {min(rates):,.1f} to {max(rates):,.1f} GB/s"
+        text += f", {len(channels)} channels of {_range(rates, '{:,.1f}')} GB/s"
     return text
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    low, high = form.format(min(values)), form.format(max(values))
+    return low if low == high else f"{low} to {high}"
 
 
 @_command(app)
