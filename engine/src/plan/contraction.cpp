@@ -257,12 +257,7 @@ Plan make_contraction_plan(const Config& config, Mapper& mapper, const Command& 
     const Contraction& c = *contraction;
     if (c.batches == 0 || c.rows == 0 || c.cols == 0 || c.depth == 0) return plan;
     const std::vector<Share> shares = split(config, c);
-    // One mapping for all shares: that of the one that reads most, which may be one in the middle, between two edges.
-    const auto reads = [&c](const Share& share) {
-        return share.rows.size() == 0 ? 0 : c.a(share.batches.begin, share.rows, {0, c.depth}, false).bytes();
-    };
-    const auto less = [&](const Share& x, const Share& y) { return reads(x) < reads(y); };
-    const Mapping& mapping = mapper.map(command, c, *std::max_element(shares.begin(), shares.end(), less));
+    const Mapping& mapping = mapper.map(command, c, shares);
     plan.mapping = describe(mapping);
     plan.dataflow = kDataflowNames[static_cast<std::size_t>(mapping.dataflow)];
     const MatrixShape shape = c.matrix(c.rows, c.cols, c.depth);

@@ -307,13 +307,13 @@ Mapper::~Mapper() = default;
 
 void Mapper::pin(const Contraction& c, const Mapping& mapping) { found_[c.key()] = mapping; }
 
-const Mapping& Mapper::map(const Command& command, const Contraction& c, const Share& share) {
+const Mapping& Mapper::map(const Command& command, const Contraction& c, const std::vector<Share>& shares) {
     std::vector<std::uint64_t> key = c.key();
     const auto known = found_.find(key);
     if (known != found_.end()) return known->second;
     // It is kept by shape, so it must not depend on where the tensors of the first command of a shape happen to lie.
     const Command anywhere = command.relocated();
-    return found_.emplace(std::move(key), search(anywhere, *make_contraction(config_, anywhere), share)).first->second;
+    return found_.emplace(std::move(key), search(anywhere, *make_contraction(config_, anywhere), shares)).first->second;
 }
 
 void Mapper::pin(const std::vector<Sweep>& passes, std::vector<Tiling> tilings) {
@@ -344,22 +344,25 @@ Cycle Mapper::try_out(const Command& command, const Mapping& mapping) {
     return cycles;
 }
 
-Mapping Mapper::search(const Command& command, const Contraction& c, const Share& share) {
+Mapping Mapper::search(const Command& command, const Contraction& c, const std::vector<Share>& shares) {
+    // The share that reads most stands for all: it may be one in the middle, whose windows reach beyond both its edges.
+    const auto reads = [&c](const Share& s) {
+        return s.rows.size() == 0 ? 0 : c.a(s.batches.begin, s.rows, {0, c.depth}, false).bytes();
+    };
+    const Share& share = *std::max_element(shares.begin(), shares.end(),
+                                           [&](const Share& x, const Share& y) { return reads(x) < reads(y); });
+    const auto fits = [&](const Mapping& mapping) {
+        return std::all_of(shares.begin(), shares.end(), [&](const Share& s) {
+            if (s.batches.size() == 0 || s.rows.size() == 0 || s.cols.size() == 0) return true;
+            const Footprint need = footprint(c, s, mapping);
+            return need.kept + need.step <= config_.scratchpad.size &&
+                   need.accumulator <= config_.scratchpad.accumulator;
+        });
+    };
     std::vector<Candidate> candidates;
     double shortest = std::numeric_limits<double>::infinity();
     for (Dataflow dataflow : config_.array.dataflows) {
         Candidates(config_, memory(), c, share, dataflow).append_to(candidates, shortest);
-    }
-    if (candidates.empty()) {
-        const Mapping smallest{1, 1, 1, true, Keep::kNone, Keep::kNone, config_.array.dataflows.front()};
-        const Footprint need = footprint(c, share, smallest);
-        if (need.kept + need.step <= config_.scratchpad.size && need.accumulator <= config_.scratchpad.accumulator) {
-            return smallest;
-        }
-        throw std::invalid_argument("command: its smallest tile needs " + std::to_string(need.kept + need.step) +
-                                    " + " + std::to_string(need.accumulator) + " bytes on chip; scratchpad has " +
-                                    std::to_string(config_.scratchpad.size) + " and accumulator " +
-                                    std::to_string(config_.scratchpad.accumulator));
     }
     const auto earlier = [](const Candidate& x, const Candidate& y) { return x.time < y.time; };
     const double limit = kPromising * shortest;
@@ -374,9 +377,19 @@ Mapping Mapper::search(const Command& command, const Contraction& c, const Share
         if (rehearsed.size() == kRehearsals) break;
         const std::uint64_t steps = std::min(candidate.steps, kStepsOfOne);
         if (steps > steps_left) break;
+        if (!fits(candidate.mapping)) continue;
         steps_left -= steps;
         candidate.time = rehearse(config_, memory(), c, share, candidate.mapping, kStepsOfOne);
         rehearsed.push_back(candidate);
+    }
+    if (rehearsed.empty()) {
+        const Mapping smallest{1, 1, 1, true, Keep::kNone, Keep::kNone, config_.array.dataflows.front()};
+        if (fits(smallest)) return smallest;
+        const Footprint need = footprint(c, share, smallest);
+        throw std::invalid_argument("command: its smallest tile needs " + std::to_string(need.kept + need.step) +
+                                    " + " + std::to_string(need.accumulator) + " bytes on chip; scratchpad has " +
+                                    std::to_string(config_.scratchpad.size) + " and accumulator " +
+                                    std::to_string(config_.scratchpad.accumulator));
     }
     // Of those that are as good as equally fast the one that needs memory least.
     const auto choose = [&](double equal) {

@@ -21,9 +21,9 @@ class Mapper {
     explicit Mapper(const Config& config);
     ~Mapper();
 
-    /// The mapping of a command, of which `share` is the largest that a core gets. Throws std::invalid_argument when
-    /// not even the smallest tile fits on chip.
-    const Mapping& map(const Command& command, const Contraction& contraction, const Share& share);
+    /// The mapping of a command for all the shares into which it is split. Throws std::invalid_argument when not even
+    /// the smallest tile fits on chip.
+    const Mapping& map(const Command& command, const Contraction& contraction, const std::vector<Share>& shares);
 
     /// The tilings of the passes of another command.
     const std::vector<Tiling>& tile(const std::vector<Sweep>& passes);
@@ -33,7 +33,7 @@ class Mapper {
     void pin(const std::vector<Sweep>& passes, std::vector<Tiling> tilings);
 
   private:
-    Mapping search(const Command& command, const Contraction& contraction, const Share& share);
+    Mapping search(const Command& command, const Contraction& contraction, const std::vector<Share>& shares);
     MemoryProfile& memory();
     Cycle try_out(const Command& command, const Mapping& mapping);
 
