@@ -69,6 +69,11 @@ def test_does_freeing_everything_leave_one_hole(sizes: list[int], random: object
     assert heap.allocate(BYTES).address == RAM_BASE + RESERVED_BYTES
 
 
+def taken(nbytes: int) -> int:
+    """What a block of so many bytes takes; an empty one has an address of its own as well."""
+    return max(-(-nbytes // ALIGNMENT), 1) * ALIGNMENT
+
+
 class HeapMachine(RuleBasedStateMachine):
     """Any order of allocating and freeing."""
 
@@ -84,7 +89,7 @@ class HeapMachine(RuleBasedStateMachine):
         try:
             block = self.heap.allocate(nbytes)
         except CapacityError:
-            assert nbytes > 0
+            assert self.largest_hole() < taken(nbytes)
             return None
         assert block.address % ALIGNMENT == 0
         assert block.address >= RAM_BASE + RESERVED_BYTES
@@ -92,6 +97,12 @@ class HeapMachine(RuleBasedStateMachine):
         block.array[:] = len(self.live) % 251
         self.live[block.address] = block
         return block
+
+    def largest_hole(self) -> int:
+        """Bytes between two blocks, or between one and an end of the heap."""
+        low, high = RAM_BASE + RESERVED_BYTES, RAM_BASE + RESERVED_BYTES + BYTES
+        used = sorted((b.address, b.address + taken(b.nbytes)) for b in self.live.values())
+        return max(start - end for (_, end), (start, _) in itertools.pairwise([(low, low), *used, (high, high)]))
 
     @rule(block=consumes(blocks))
     def free(self, block: Block | None) -> None:
@@ -105,8 +116,8 @@ class HeapMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        taken = sum(max(-(-b.nbytes // ALIGNMENT), 1) * ALIGNMENT for b in self.live.values())
-        assert self.heap.free_bytes == BYTES - taken
+        used = sum(taken(b.nbytes) for b in self.live.values())
+        assert self.heap.free_bytes == BYTES - used
 
 
 TestHeapMachine = HeapMachine.TestCase
