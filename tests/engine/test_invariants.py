@@ -190,12 +190,14 @@ def change(hardware, what, factor):
 @settings(max_examples=200)
 @given(LAYERS, HARDWARE, FASTER, st.sampled_from([2, 3, 4]))
 def test_is_more_of_a_resource_never_slower_on_one_core_with_the_mapping_fixed(layer, hardware, what, factor):
+    # More space lets loads go further ahead of stores, which is another order: a tile's stores may be later.
     # Whole factors: a DRAM's nanoseconds are rounded up to its clocks, so that others may lengthen them.
     hardware = hardware | {"accelerator__cores": 1, "dram__refresh": "none"}
     mappings = mappings_of(layer, hardware)
     slow = cycles_with_mappings_of(layer, mappings, hardware)
     fast = cycles_with_mappings_of(layer, mappings, hardware, **change(hardware, what, factor))
-    assert fast <= slow
+    tile = largest_tile_cycles(layer, mappings, hardware) if what == "scratchpad.size_kib" else 0
+    assert fast <= slow + tile
 
 
 def largest_tile_cycles(layer, mappings, hardware):
