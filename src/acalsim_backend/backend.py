@@ -184,7 +184,8 @@ class ACALSimBackend:
         graph = _Graph(self, gm, static, f"graph_{len(self._irs)}")
         if not _is_dynamic(example_inputs):
             tokens = effect_tokens(gm)
-            graph.specialise(gm, [None if i in tokens else value for i, value in enumerate(example_inputs)])
+            with unset_fake_temporarily():  # constants are computed here, and have to be real
+                graph.specialise(gm, [None if i in tokens else value for i, value in enumerate(example_inputs)])
         if self.mode == "compile":
             return make_boxed_func(gm.forward)
         return make_boxed_func(graph.run)
