@@ -1,16 +1,18 @@
-"""The torch.compile backend: captures graphs, compiles them, and runs them on a simulated machine."""
+"""The torch.compile backend: its options, its modes, and the machine that its models share."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import hashlib
+import inspect
+import itertools
 import logging
-import time
+import os
+import threading
 import warnings
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +20,36 @@ import torch
 import torch._inductor.debug  # AOTAutograd imports it inside its first compilation, a quarter of a second
 from torch import fx
 from torch._functorch._aot_autograd.utils import make_boxed_func
-from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from acalsim_backend.codegen.build import build as build_elf
-from acalsim_backend.compiler import (
-    ACALSimCompiler,
-    decomposition_table,
-    effect_tokens,
-    to_core_aten,
-    without_effect_tokens,
-)
-from acalsim_backend.errors import AcalsimError, InputError, UnknownNameError, UsageError
-from acalsim_backend.generated import GeneratedProgram
+from acalsim_backend.compiler import ACALSimCompiler
+from acalsim_backend.errors import AcalsimError, InputError, UnknownNameError, UnsupportedError, UsageError
+from acalsim_backend.front import watch
+from acalsim_backend.front.captured import no_modes
+from acalsim_backend.front.dynamo import AotGraph, static_inputs, through_aot_autograd
+from acalsim_backend.graphs import PROGRAM_CACHE_BYTES, Graph, ProgramCache, Shape, compile_captured, write_text
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.ir import ACALSimIR
 from acalsim_backend.machine.base import check_machine
-from acalsim_backend.machine.session import Session
-from acalsim_backend.passes import Compiled, Target, compile_ir
+from acalsim_backend.passes import Target
 from acalsim_backend.program.dump import dump
 from acalsim_backend.program.image import build_image
 from acalsim_backend.program.program import Program
 from acalsim_backend.report import RunReport
 from acalsim_backend.riscv_codegen import RISCVCodeGenerator
-from acalsim_backend.runtime import Executable, OutputSpec
-from acalsim_backend.weights import WeightCache
+from acalsim_backend.run.executable import Executable
+from acalsim_backend.run.generated import GeneratedProgram
+from acalsim_backend.run.session import Session
+from acalsim_backend.run.weights import WeightCache
 
 log = logging.getLogger(__name__)
 
 MODES = ("trace", "compile", "codegen", "simulate", "eager")
 BUILDS = ("image", "c")
-MAX_SHAPES = 64
-"""Programs kept per graph with dynamic shapes; the least recently used goes."""
-MAX_REPORTS = 1000
+REPORT_BYTES = 64 << 20
+"""What the kept reports of one backend may take; the oldest go first."""
+_BYTES_PER_ROW = 1 << 10  # of a report in memory, measured
+_SHARED_BACKENDS = 8
 
 _last_report: RunReport | None = None
 
@@ -111,39 +111,84 @@ class ACALSimBackend:
         c_form = mode == "codegen" or build == "c"  # which no host stands beside
         self.target = Target(HardwareConfig.load(hardware), place, "error" if c_form else fallback)
         self.compiler = ACALSimCompiler(verbose=verbose)
-        self._irs: dict[str, ACALSimIR] = {}
-        self._programs: dict[str, Program] = {}
-        self._executables: dict[str, Compiled] = {}
-        self._graphs: weakref.WeakSet[_Graph] = weakref.WeakSet()
-        self._reports: deque[RunReport] = deque(maxlen=MAX_REPORTS)
-        self._decompositions = decomposition_table()
+        self.programs = ProgramCache(self.target)
+        self.lock = threading.RLock()
+        self._names = itertools.count()
+        self._graphs: weakref.WeakSet[Graph] = weakref.WeakSet()
+        self._shapes: weakref.WeakValueDictionary[str, Shape] = weakref.WeakValueDictionary()
+        self._reports: deque[RunReport] = deque()
+        self._report_bytes = 0
+        self._arguments = {"mode": mode, "verbose": verbose, "output_dir": output_dir, "qemu_config": qemu_config,
+                           "hardware": self.target.hardware, "machine": machine, "fallback": fallback, "place": place,
+                           "functional": functional, "build": build}  # fmt: skip
+        _backends.add(self)
         if mode == "simulate":
             _ = self.session  # a machine that cannot start says so here, not inside the first call of a model
+
+    def __repr__(self) -> str:
+        target = self.target
+        return (
+            f"ACALSimBackend(mode={self.mode!r}, hardware={target.hardware.name!r}, machine={self.machine!r}, "
+            f"place={target.place!r}, fallback={target.fallback!r})"
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ACALSimBackend:
+        """A backend is a handle of one machine, which copies of a model share."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Where it is unpickled, it is a new backend of the same arguments, with a machine of its own."""
+        return _rebuilt, (self._arguments,)
 
     # --- what users ask for ---
 
     def get_compiled_ir(self, name: str) -> ACALSimIR | None:
-        """The IR of graph ``name`` as captured, or None."""
-        return self._irs.get(name)
+        """The IR of graph ``name`` as captured, or None. It is kept for as long as its compiled model."""
+        shape = self._shapes.get(name)
+        return None if shape is None else shape.ir
 
     def get_all_compiled_irs(self) -> dict[str, ACALSimIR]:
         """IRs of all graphs by name, in order of capture."""
-        return dict(self._irs)
+        return {name: shape.ir for name, shape in self._kept().items()}
+
+    def get_program(self, name: str) -> Program | None:
+        """The Program of graph ``name``, or None."""
+        shape = self._shapes.get(name)
+        return None if shape is None else shape.linked.interface.program
 
     @property
     def reports(self) -> list[RunReport]:
-        """Reports of the runs so far, oldest first; the last 1000."""
-        return list(self._reports)
+        """Reports of the runs so far, oldest first; the oldest go when all of them take more than 64 MiB."""
+        with self.lock:
+            return list(self._reports)
 
-    @functools.cached_property
+    @property
     def session(self) -> Session:
         """The machine with its RAM."""
-        return Session(self.target.hardware, self.machine, functional=self.functional, settings=self.qemu_config)
+        return self.weights.session
 
     @functools.cached_property
     def weights(self) -> WeightCache:
         """Weights resident in the session."""
-        return WeightCache(self.session)
+        with self.lock:
+            if "weights" in self.__dict__:  # another thread was faster
+                return self.__dict__["weights"]  # type: ignore[no-any-return]
+            session = Session(self.target.hardware, self.machine, functional=self.functional, settings=self.qemu_config)
+            cache = self.__dict__["weights"] = WeightCache(session)
+            return cache
+
+    def close(self) -> None:
+        """End the machine; compiled models of this backend cannot run any more."""
+        with self.lock:
+            for shape in self._kept().values():
+                if shape.executable is not None:
+                    shape.executable.close()
+            if "weights" in self.__dict__:
+                self.session.close()
+
+    def _kept(self) -> dict[str, Shape]:
+        with self.lock:
+            return dict(sorted(self._shapes.items(), key=lambda item: item[1].number))
 
     # --- what torch.compile calls ---
 
@@ -159,58 +204,130 @@ class ACALSimBackend:
         if self.mode == "trace":
             print(_graph_text(gm))
             return gm.forward
-        from torch._dynamo.backends.common import aot_autograd
-
         if self.mode == "codegen":
             generate = functools.partial(self._generate, values=tuple(example_inputs))
             with torch.no_grad():  # the graph of inference, without what a backward would need
-                aot_autograd(
-                    fw_compiler=generate,
-                    inference_compiler=generate,
-                    decompositions=self._decompositions,
-                    keep_inference_input_mutations=True,
-                )(gm, example_inputs)
-            return gm.forward
-        return aot_autograd(
-            fw_compiler=self._compile_graph,
-            bw_compiler=_eager_backward,
-            inference_compiler=self._compile_graph,
-            decompositions=self._decompositions,
-            keep_inference_input_mutations=True,
-        )(gm, example_inputs)
+                compiled = through_aot_autograd(gm, example_inputs, generate, generate)
+            return _KeepsAlive(gm.forward, compiled)
+        return through_aot_autograd(gm, example_inputs, self._compile_graph, _eager_backward)
 
     def _compile_graph(self, gm: fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
-        static = _static_inputs()
-        graph = _Graph(self, gm, static, f"graph_{len(self._irs)}")
-        if not _is_dynamic(example_inputs):
-            tokens = effect_tokens(gm)
-            with unset_fake_temporarily():  # constants are computed here, and have to be real
-                graph.specialise(gm, [None if i in tokens else value for i, value in enumerate(example_inputs)])
-        if self.mode == "compile":
-            return make_boxed_func(gm.forward)
-        return make_boxed_func(graph.run)
+        return make_boxed_func(Graph(self, gm))
 
     def _generate(self, gm: fx.GraphModule, args: Sequence[Any], values: Sequence[Any]) -> Callable[..., Any]:
         """Write C for a graph whose arguments have ``values``."""
-        static = _static_inputs()
-        name = f"graph_{len(self._irs)}"
-        tokens = effect_tokens(gm)
-        rest = iter(values)
-        values = [None if i in tokens else next(rest, None) for i in range(len(args))]
-        args = [None if i in tokens else value for i, value in enumerate(args)]
-        if _is_dynamic(args):
-            log.warning("%s: the C is for the shapes of the first call", name)
-            gm, args = to_core_aten(gm, values), values
-        if [_shape(a) for a in args] != [_shape(v) for v in values]:
-            raise InputError(f"{name}: arguments that share memory and are written to; clone them before the call")
-        ir = self.compiler.compile(gm, args, name, static)
-        ir.examples = tuple(values)
-        self._irs[name] = ir
-        with unset_fake_temporarily():
-            files = self._generator.generate(ir, name)
+        graph = AotGraph(gm, static_inputs())
+        with self.lock, no_modes():
+            tokens = {i for i, example in enumerate(graph.examples) if example is None} if not graph.is_dynamic else ()
+            rest = iter(values)
+            values = [None if i in tokens else next(rest, None) for i in range(len(args))]
+            captured = graph.at(values)
+            if graph.is_dynamic:
+                log.warning("the C is for the shapes of the first call")
+            elif [_shape(a) for a in graph.examples] != [_shape(v) for v in values]:
+                raise InputError("arguments that share memory and are written to; clone them before the call")
+            shape = compile_captured(self, captured, values)
+            self.enter(None, shape)
+            files = self._generator.generate(shape.ir, shape.name)
+            shape.ir.examples = ()
         if self.verbose:
             print("Generated files:", *files, sep="\n  ")
-        return make_boxed_func(gm.forward)
+        return make_boxed_func(_KeepsAlive(gm.forward, shape))
+
+    def watched(self) -> ACALSimBackend:
+        """Who is told of the calls of a model that is compiled with this backend."""
+        return self
+
+    def end_call(self, call: watch.Call, known: list[watch.Uncaptured]) -> None:
+        """Name what Dynamo left to Python in one call of a compiled model.
+
+        Raises:
+            UnsupportedError: something was, and ``fallback="error"``.
+        """
+        if self.mode == "eager":
+            return
+        if call.new and self.target.fallback == "error":
+            raise UnsupportedError(
+                "PyTorch did not capture all of the model, and what it left out ran outside the machine:\n"
+                + "\n".join(f"  {u}" for u in call.new)
+                + '\nrewrite these lines, or allow them with fallback="warn"'
+            )
+        for u in call.new:
+            text = f"{u} was not captured by PyTorch and ran eagerly, outside the machine; its time is not counted"
+            _warn_at(u.source, text)
+        if self.mode != "simulate":
+            return
+        eager = [u for u in (*known, *call.new) if not (u.is_limit and call.runs)]
+        rows = tuple({"op": f"{u.what}: {u.cause}", "source": u.source, "module": "", "share": 1.0} for u in eager)
+        if rows and call.runs:
+            self._amend(call.runs[-1], rows)
+        elif rows:
+            self.record(RunReport.of_nothing(self.target.hardware, self.machine, rows))
+
+    # --- what graphs ask for ---
+
+    def new_name(self) -> str:
+        """A name for a graph that no other graph of this backend has."""
+        return f"graph_{next(self._names)}"
+
+    def load(self, shape: Shape) -> Executable:
+        """Put a shape's Program on the session."""
+        generated = None
+        if self.build == "c":
+            generated = GeneratedProgram(self.target.hardware, self.machine, self.functional)
+        return Executable(shape.linked.interface, self.session, self.weights, generated)
+
+    def enter(self, graph: Graph | None, shape: Shape) -> None:
+        """Take a new shape into the books; others go when all Programs take more than their share of memory."""
+        self._shapes[shape.name] = shape
+        if graph is not None:
+            self._graphs.add(graph)
+        by_age = sorted(
+            ((s.used, key, g, s) for g in self._graphs for key, s in g.shapes.items() if s is not shape),
+            key=lambda item: item[0],
+        )
+        total = shape.nbytes + sum(s.nbytes for *_, s in by_age)
+        for _, key, owner, other in by_age:
+            if total <= PROGRAM_CACHE_BYTES:
+                break
+            if owner.can_specialise:
+                total -= other.nbytes
+                del owner.shapes[key]
+
+    def record(self, report: RunReport) -> None:
+        """Keep a report."""
+        global _last_report
+        with self.lock:
+            self._reports.append(report)
+            self._report_bytes += _nbytes(report)
+            while self._report_bytes > REPORT_BYTES and len(self._reports) > 1:
+                self._report_bytes -= _nbytes(self._reports.popleft())
+        _last_report = report
+        call = watch.current_call()
+        if call is not None:
+            call.runs.append(report)
+
+    def _amend(self, report: RunReport, rows: tuple[Mapping[str, Any], ...]) -> None:
+        """Add fallbacks to a report that was recorded."""
+        global _last_report
+        amended = report.with_fallbacks(rows)
+        with self.lock:
+            for i in range(len(self._reports) - 1, -1, -1):
+                if self._reports[i] is report:
+                    self._reports[i] = amended
+                    break
+        if _last_report is report:
+            _last_report = amended
+
+    def warn_of_host_calls(self, fallbacks: Iterable[Mapping[str, Any]]) -> None:
+        """One warning for each operator that ran on the host."""
+        for f in fallbacks:
+            place = f" ({f['source']})" if f["source"] else ""
+            _warn_at(
+                f["source"],
+                f"{f['op']}{place} ran in PyTorch on the host, {f['share']:.0%} of the simulation's wall time and 0 "
+                'device cycles: neither CPU nor accelerator has it; fallback="error" refuses such graphs',
+            )
 
     @functools.cached_property
     def _generator(self) -> RISCVCodeGenerator:
@@ -222,175 +339,46 @@ class ACALSimBackend:
             functional=self.functional,
         )
 
-    def _compile_ir(self, ir: ACALSimIR) -> Compiled:
-        """Compile an IR, or find the Program of an equal one."""
-        text = repr((ir.tensors, ir.ops, ir.inputs, ir.outputs, ir.arguments, ir.mutations))
-        digest = hashlib.sha256(text.encode())
-        for name in sorted(ir.constants):
-            digest.update(repr(ir.constants[name]).encode() + ir.constants[name].reshape(-1).numpy().tobytes())
-        key = digest.hexdigest()
-        if key not in self._executables:
-            self._executables[key] = compile_ir(ir, self.target)
-        return self._executables[key]
 
-    def _release(self, shape: _Shape) -> None:
-        """Give the memory of a shape's Program back, unless another graph runs it too."""
-        if any(s.compiled is shape.compiled for graph in self._graphs for s in graph.shapes.values()):
-            return
-        self._executables = {k: c for k, c in self._executables.items() if c is not shape.compiled}
-        if shape.executable is not None:
-            shape.executable.unload()
-
-    def _record(self, report: RunReport) -> None:
-        global _last_report
-        self._reports.append(report)
-        _last_report = report
+_backends: weakref.WeakSet[ACALSimBackend] = weakref.WeakSet()
 
 
-@dataclass
-class _Shape:
-    """A graph compiled for one set of argument shapes."""
-
-    executable: Executable | None
-    compiled: Compiled
-    compile_s: float
-    warned: bool = False
+def _unlock_after_fork() -> None:
+    """A thread that held a lock does not exist in the child."""
+    for backend in _backends:
+        backend.lock = threading.RLock()
 
 
-class _Graph:
-    """A captured graph and its Programs, one for each concrete shape that was seen."""
-
-    def __init__(self, backend: ACALSimBackend, gm: fx.GraphModule, static: Sequence[int], name: str) -> None:
-        self.backend = backend
-        self.gm = gm
-        self.static = static
-        self.name = name
-        self.shapes: OrderedDict[tuple[Any, ...], _Shape] = OrderedDict()
-        backend._graphs.add(self)
-
-    def specialise(self, gm: fx.GraphModule, args: Sequence[Any]) -> _Shape:
-        """Compile for the shapes of ``args``."""
-        backend = self.backend
-        start = time.perf_counter()
-        name = self.name if not self.shapes else f"{self.name}_{len(self.shapes)}"
-        ir = backend.compiler.compile(gm, args, name, self.static)
-        backend._irs[name] = ir
-        compiled = backend._compile_ir(ir)
-        backend._programs[name] = compiled.program
-        log.debug("%s", compiled.ir)
-        if backend.output_dir is not None:
-            _write(backend.output_dir / f"{name}.ir", str(ir))
-            _write(backend.output_dir / f"{name}.opt.ir", str(compiled.ir))
-        executable = None
-        if backend.mode == "simulate":
-            specs = _output_specs(gm, args)
-            with unset_fake_temporarily():  # the machine's tensors over guest RAM have to be real ones
-                executable = Executable(compiled, backend.session, backend.weights, specs)
-                if backend.build == "c":
-                    executable.generated = GeneratedProgram(
-                        backend.target.hardware, backend.machine, backend.functional
-                    )
-        shape = _Shape(executable, compiled, time.perf_counter() - start)
-        self.shapes[_signature(args)] = shape
-        while len(self.shapes) > MAX_SHAPES:
-            _, oldest = self.shapes.popitem(last=False)
-            backend._release(oldest)
-        return shape
-
-    def run(self, *args: Any) -> list[Any]:
-        """Run on the machine; compiles first when these shapes are new."""
-        key = _signature(args)
-        shape = self.shapes.get(key)
-        first = shape is None
-        if shape is None:
-            shape = self.specialise(to_core_aten(self.gm, args), args)
-        self.shapes.move_to_end(key)
-        assert shape.executable is not None
-        start = time.perf_counter()
-        outputs, result = shape.executable.run(args)
-        elapsed = time.perf_counter() - start
-        wall = {"compile": shape.compile_s if first or not shape.warned else 0.0, "simulate": elapsed}
-        if shape.executable.generated is not None:
-            wall["build"] = 0.0 if shape.warned else shape.executable.generated.build_s
-            wall["simulate"] -= wall["build"]
-        fallbacks = _fallbacks(shape, elapsed)
-        report = RunReport.build(
-            shape.executable.program,
-            result,
-            self.backend.target.hardware,
-            model=self.name,
-            machine=self.backend.machine,
-            wall_s=wall,
-            fallbacks=fallbacks,
-        )
-        if not shape.warned:
-            shape.warned = True
-            _warn(fallbacks)
-        self.backend._record(report)
-        return outputs
+os.register_at_fork(after_in_child=_unlock_after_fork)
 
 
-def _fallbacks(shape: _Shape, elapsed: float) -> list[dict[str, Any]]:
-    assert shape.executable is not None
-    return [
-        {
-            "op": call.op.target,
-            "source": call.op.source,
-            "module": call.op.module,
-            "share": min(call.seconds / max(call.calls, 1) / elapsed, 1.0),
-        }
-        for call in shape.executable.host_calls
-    ]
+def _rebuilt(arguments: Mapping[str, Any]) -> ACALSimBackend:
+    return ACALSimBackend(**arguments)
 
 
-def _warn(fallbacks: Sequence[Mapping[str, Any]]) -> None:
-    for f in fallbacks:
-        place = f" ({f['source']})" if f["source"] else ""
-        warnings.warn(
-            f"{f['op']}{place} ran in PyTorch on the host, {f['share']:.0%} of the simulation's wall time and 0 device "
-            'cycles: neither CPU nor accelerator has it; fallback="error" refuses such graphs',
-            FallbackWarning,
-            stacklevel=4,
-        )
+class _KeepsAlive:
+    """A function that keeps something else alive with it."""
+
+    def __init__(self, function: Callable[..., Any], other: object) -> None:
+        self._function = function
+        self._other = other
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+
+def _warn_at(source: str, text: str) -> None:
+    """Warn at a line of the user's code, "file:line", or at whoever called the model."""
+    file, _, line = (source or watch.user_line()).rpartition(":")
+    warnings.warn_explicit(text, FallbackWarning, file or "<unknown>", int(line or 0))
+
+
+def _nbytes(report: RunReport) -> int:
+    return _BYTES_PER_ROW * (len(report.ops) + 1)
 
 
 def _shape(value: Any) -> tuple[Any, ...] | None:
     return (tuple(value.shape), value.dtype) if isinstance(value, torch.Tensor) else None
-
-
-def _signature(args: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple((tuple(a.shape), a.dtype) if isinstance(a, torch.Tensor) else a for a in args)
-
-
-def _is_dynamic(args: Sequence[Any]) -> bool:
-    return any(
-        isinstance(a, torch.SymInt)
-        or (isinstance(a, torch.Tensor) and any(isinstance(s, torch.SymInt) for s in a.shape))
-        for a in args
-    )
-
-
-def _static_inputs() -> list[int]:
-    """Positions of parameters and buffers among the arguments of the graph that AOTAutograd is compiling."""
-    context = torch._guards.TracingContext.try_get()
-    metadata = context.fw_metadata if context else None
-    return list(metadata.static_input_indices) if metadata else []
-
-
-def _output_specs(gm: fx.GraphModule, args: Sequence[Any]) -> tuple[OutputSpec, ...]:
-    gm = without_effect_tokens(gm)
-    placeholders = {n: i for i, n in enumerate(gm.graph.nodes) if n.op == "placeholder"}
-    (node,) = (n for n in gm.graph.nodes if n.op == "output")
-    specs: list[OutputSpec] = []
-    values = node.args[0] if isinstance(node.args[0], (list, tuple)) else (node.args[0],)
-    for value in values:
-        if not isinstance(value, fx.Node):
-            specs.append(OutputSpec("value", value))
-        elif value in placeholders and not isinstance(args[placeholders[value]], torch.Tensor):
-            specs.append(OutputSpec("argument", placeholders[value]))
-        else:
-            specs.append(OutputSpec("tensor", strides=tuple(int(s) for s in value.meta["val"].stride())))
-    return tuple(specs)
 
 
 @functools.cache
@@ -423,12 +411,6 @@ def _writable(folder: Path) -> Path:
     return folder
 
 
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
 # --- other ways in ---
 
 
@@ -437,23 +419,28 @@ def make_acalsim_backend(mode: str = "compile", verbose: bool = False, output_di
     return ACALSimBackend(mode=mode, verbose=verbose, output_dir=output_dir)
 
 
-_OPTIONS = (
-    "mode",
-    "verbose",
-    "output_dir",
-    "qemu_config",
-    "hardware",
-    "machine",
-    "fallback",
-    "place",
-    "functional",
-    "build",
-)
+_OPTIONS = tuple(inspect.signature(ACALSimBackend).parameters)
+
+_shared: OrderedDict[tuple[Any, ...], ACALSimBackend] = OrderedDict()
+_shared_lock = threading.Lock()
 
 
-@functools.cache
-def _shared_backend(options: tuple[tuple[str, Any], ...]) -> ACALSimBackend:
-    return ACALSimBackend(**dict(options))
+def _shared_backend(mode: str | None = None, options: Mapping[str, Any] | None = None) -> ACALSimBackend:
+    """The backend of these options; the same one for equal options and equal hardware."""
+    given = dict(options or {})
+    for name in given:
+        if name not in _OPTIONS:
+            raise UnknownNameError("option", name, _OPTIONS)
+    given.setdefault("mode", mode or "simulate")
+    given["hardware"] = HardwareConfig.load(given.get("hardware", "edge"))  # a file may have changed
+    key = tuple(sorted((name, repr(value)) for name, value in given.items()))
+    with _shared_lock:
+        if key not in _shared:
+            _shared[key] = ACALSimBackend(**given)
+        _shared.move_to_end(key)
+        while len(_shared) > _SHARED_BACKENDS:
+            _shared.popitem(last=False)
+        return _shared[key]
 
 
 def acalsim_backend(
@@ -470,12 +457,10 @@ def acalsim_backend(
     Raises:
         UnknownNameError: an option that does not exist; the valid ones are listed.
     """
-    given = dict(options or {})
-    for name in given:
-        if name not in _OPTIONS:
-            raise UnknownNameError("option", name, _OPTIONS)
-    given.setdefault("mode", mode or "simulate")
-    return _shared_backend(tuple(sorted(given.items())))(gm, example_inputs)
+    return _shared_backend(mode, options)(gm, example_inputs)
+
+
+acalsim_backend.watched = _shared_backend  # type: ignore[attr-defined]  # as ACALSimBackend has it
 
 
 def last_report() -> RunReport | None:
@@ -496,13 +481,15 @@ def compile_model(
     if mode is None:
         raise UnknownNameError("build", build, BUILDS)
     backend = ACALSimBackend(mode=mode, output_dir=str(folder), **options)
-    _call(torch.compile(model, backend=backend, dynamic=False), inputs)
+    compiled = torch.compile(model, backend=backend, dynamic=False)
+    _call(compiled, inputs)
     names = list(backend.get_all_compiled_irs())
     if build == "image":
         for name in names:
-            program = backend._programs[name]
-            _write(folder / f"{name}.program", dump(program))
-            (folder / f"{name}.image").write_bytes(build_image(program).data)
+            program = backend.get_program(name)
+            if program is not None:
+                write_text(folder / f"{name}.program", dump(program))
+                (folder / f"{name}.image").write_bytes(build_image(program).data)
         return [folder / f"{name}{end}" for name in names for end in (".ir", ".opt.ir", ".program", ".image")]
     for name in names:
         build_elf(folder, name)
@@ -533,10 +520,10 @@ def simulate(
     ``options`` are further arguments of ACALSimBackend. A model that Dynamo cuts into several graphs gives one report
     with the rows of all of them.
     """
-    backend = ACALSimBackend(mode="simulate", hardware=hardware, machine=machine, **options)
-    compiled = torch.compile(model, backend=backend, dynamic=False)
-    arguments = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
-    outputs = _call(compiled, arguments)
+    with contextlib.closing(ACALSimBackend(mode="simulate", hardware=hardware, machine=machine, **options)) as backend:
+        compiled = torch.compile(model, backend=backend, dynamic=False)
+        arguments = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
+        outputs = _call(compiled, arguments)
     if not backend.reports:
         raise InputError(f"{type(model).__name__}: nothing was captured; the model runs no tensor operations")
     return outputs, RunReport.concatenate(backend.reports)

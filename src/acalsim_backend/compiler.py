@@ -1,30 +1,23 @@
-"""FX graph of core ATen operators -> ACALSim IR."""
+"""CapturedGraph -> ACALSim IR."""
 
 from __future__ import annotations
 
-import copy
 import logging
 import operator
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import fx
-from torch._decomp import core_aten_decompositions
-from torch._higher_order_ops.effects import with_effects
-from torch._subclasses.fake_tensor import FakeTensor
 
 from acalsim_backend.errors import InputError, UnsupportedError
+from acalsim_backend.front.captured import CapturedGraph, InputKind
+from acalsim_backend.front.source import module_path, source_line
+from acalsim_backend.front.trace import capture
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
 from acalsim_backend.ops import check_shapes, operator_for
 
 log = logging.getLogger(__name__)
-
-
-def decomposition_table() -> dict[Any, Any]:
-    """Decompositions that bring a graph to the operators that ``ops`` knows."""
-    return dict(core_aten_decompositions())
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -40,112 +33,40 @@ class ACALSimCompiler:
 
     def compile(
         self,
-        gm: fx.GraphModule,
+        gm: Callable[..., Any],
         example_inputs: Sequence[Any],
         graph_name: str = "graph_0",
         static_inputs: Sequence[int] = (),
     ) -> ACALSimIR:
-        """Convert ``gm`` to IR.
+        """Convert a graph module, or any function of tensors, to IR.
 
-        ``example_inputs`` match the placeholders (real or fake tensors, ints). ``static_inputs`` are the positions of
-        parameters and buffers; ``Parameter`` instances count as such on their own. A graph that is not in core ATen
-        yet (from ``symbolic_trace`` or straight from Dynamo) is decomposed first.
+        ``example_inputs`` match its arguments (tensors or numbers). ``static_inputs`` are the positions of parameters
+        and buffers; ``Parameter`` instances count as such on their own. What is not in core ATen yet (from
+        ``symbolic_trace`` or straight from Dynamo) is decomposed first.
 
         Raises:
             InputError: an element type or an argument that has no place in guest memory.
         """
-        static = set(static_inputs) | {
-            i for i, value in enumerate(example_inputs) if isinstance(value, torch.nn.Parameter)
-        }
-        if not _is_core_aten(gm):
-            gm = to_core_aten(gm, example_inputs)
-        ir = _Capture(without_effect_tokens(gm), example_inputs, graph_name, static).run()
+        ir = self.convert(capture(gm, example_inputs, static_inputs), graph_name)
+        ir.examples = tuple(example_inputs)
+        return ir
+
+    def convert(self, captured: CapturedGraph, graph_name: str) -> ACALSimIR:
+        """Convert a captured graph to IR; raises like :meth:`compile`."""
+        ir = _Capture(captured, graph_name).run()
         ir.verify()
         check_shapes(ir)
-        if not any(isinstance(value, (FakeTensor, torch.SymInt)) for value in example_inputs):
-            ir.examples = tuple(example_inputs)
         log.debug("%s", ir)
         if self.verbose:
             print(ir)
         return ir
 
 
-def to_core_aten(gm: torch.nn.Module, example_inputs: Sequence[Any]) -> fx.GraphModule:
-    """Trace a module with concrete shapes down to functional core ATen; in-place writes to inputs become copy_."""
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    traced: Any = gm
-    with torch.no_grad():
-        while True:
-            functional = torch.func.functionalize(traced, remove="mutations")
-            traced = make_fx(
-                functional, decomposition_table=decomposition_table(), tracing_mode="fake", _allow_non_fake_inputs=True
-            )(*example_inputs)
-            if not any(map(_writes_in_place, traced.graph.nodes)):  # a decomposition may bring such calls in
-                break
-    traced.graph.eliminate_dead_code()
-    assert isinstance(traced, fx.GraphModule)
-    return traced
-
-
-def _writes_in_place(node: fx.Node) -> bool:
-    target = node.target
-    known = isinstance(target, torch._ops.OpOverload) and target is not torch.ops.aten.copy_.default
-    return known and target._schema.is_mutable  # type: ignore[union-attr]
-
-
-def without_effect_tokens(gm: fx.GraphModule) -> fx.GraphModule:
-    """The graph with effectful calls made directly: AOTAutograd threads a token through them to keep their order.
-
-    The list of operations keeps that order anyway; a token that is an output becomes the token that came in.
-    """
-    if not any(node.target is with_effects for node in gm.graph.nodes):
-        return gm
-    gm = fx.GraphModule(gm, copy.deepcopy(gm.graph))
-    for node in list(gm.graph.nodes):
-        if node.target is not with_effects:
-            continue
-        token, target, *args = node.args
-        _, *results = node.meta["val"]
-        with gm.graph.inserting_before(node):
-            call = gm.graph.call_function(target, tuple(args), node.kwargs)
-        call.meta = {**node.meta, "val": results[0] if len(results) == 1 else tuple(results)}
-        for item in list(node.users):
-            position = item.args[1]
-            if position == 0:
-                item.replace_all_uses_with(token)
-            elif len(results) == 1:
-                item.replace_all_uses_with(call)
-            else:
-                item.args = (call, position - 1)
-                continue
-            gm.graph.erase_node(item)
-        gm.graph.erase_node(node)
-    return gm
-
-
-def effect_tokens(gm: fx.GraphModule) -> set[int]:
-    """Positions of the arguments that are such tokens; at run time they are None."""
-    arguments = [n for n in gm.graph.nodes if n.op == "placeholder"]
-    threaded = {n.args[0] for n in gm.graph.nodes if n.target is with_effects}
-    return {i for i, n in enumerate(arguments) if n in threaded}
-
-
-def _is_core_aten(gm: fx.GraphModule) -> bool:
-    return all(
-        isinstance(node.target, torch._ops.OpOverload) or node.target in (operator.getitem, with_effects)
-        for node in gm.graph.nodes
-        if node.op in ("call_function", "call_module", "call_method")
-    ) and all("val" in n.meta for n in gm.graph.nodes if n.op == "placeholder")
-
-
 class _Capture:
     """One conversion: numbers tensors in order of first use and binds ATen arguments by name."""
 
-    def __init__(self, gm: fx.GraphModule, examples: Sequence[Any], name: str, static: set[int]) -> None:
-        self.gm = gm
-        self.examples = examples
-        self.static = static
+    def __init__(self, captured: CapturedGraph, name: str) -> None:
+        self.captured = captured
         self.ir = ACALSimIR(name)
         self.names: dict[fx.Node, str] = {}
         self.tuples: dict[fx.Node, dict[int, str]] = {}
@@ -153,15 +74,17 @@ class _Capture:
         self.scalars: dict[fx.Node, Any] = {}
 
     def run(self) -> ACALSimIR:
-        for node in self.gm.graph.nodes:
-            if node.op == "placeholder":
-                self.position[node] = len(self.position)
-                value = self.examples[self.position[node]]
-                if not isinstance(value, torch.Tensor):
-                    self.scalars[node] = value
-            elif node.op == "call_function":
+        for position, node in enumerate(self.captured.placeholders):
+            self.position[node] = position
+            if self.captured.inputs[position] in (InputKind.NUMBER, InputKind.TOKEN):
+                self.scalars[node] = self.captured.numbers.get(position)
+        written = dict(self.captured.mutations)
+        for node in self.captured.graph.nodes:
+            if node.op == "call_function":
                 self._call(node)
             elif node.op == "output":
+                for position, value in written.items():
+                    self.ir.mutations.append((self._name(self.captured.placeholders[position]), self._name(value)))
                 self._outputs(node)
         for node in self.position:
             if node not in self.scalars:
@@ -177,14 +100,14 @@ class _Capture:
         number = len(self.ir.tensors)
         if node.op == "placeholder":
             position = self.position[node]
-            is_param = position in self.static
+            is_param = self.captured.inputs[position] is InputKind.WEIGHT
             desc = self._desc(f"{'param' if is_param else 'input'}_{number}", node)
             desc.is_param, desc.is_input = is_param, not is_param
             self.ir.arguments[desc.name] = position
         elif node.op == "get_attr":
-            value = _attribute(self.gm, str(node.target))
-            desc = TensorDesc(f"param_{number}", tuple(value.shape), _storable(value.dtype, node), is_param=True)
-            self.ir.constants[desc.name] = value.detach()
+            constant = self.captured.constants[str(node.target)]
+            desc = TensorDesc(f"param_{number}", constant.shape, _storable(constant.dtype, node), is_param=True)
+            self.ir.constants[desc.name] = constant.tensor()
         else:
             desc = self._desc(f"t_{number}", node)
         self.names[node] = self.ir.add_tensor(desc).name
@@ -192,24 +115,18 @@ class _Capture:
 
     def _desc(self, name: str, node: fx.Node) -> TensorDesc:
         value = node.meta.get("val")
-        if value is None and node.op == "placeholder":
-            value = self.examples[self.position[node]]
         if not isinstance(value, torch.Tensor):
-            raise InputError(f"{node.format_node()}: expected one tensor, got {type(value).__name__}")
-        return TensorDesc(name, tuple(int(s) for s in value.shape), _storable(value.dtype, node))
+            raise InputError(f"{_where(node)}: expected one tensor, got {type(value).__name__}")
+        return TensorDesc(name, tuple(value.shape), _storable(value.dtype, node))
 
     def _call(self, node: fx.Node) -> None:
         if node.target is operator.getitem:
             source, index = node.args
-            assert isinstance(source, fx.Node)
-            assert isinstance(index, int)
-            self.names[node] = self.tuples[source][index]
-            return
-        if node.target is torch.ops.aten.copy_.default:
-            self._mutation(node)
+            self.names[node] = self.tuples[source][index]  # type: ignore[index]
             return
         target = node.target
-        assert isinstance(target, torch._ops.OpOverload)
+        if not isinstance(target, torch._ops.OpOverload):
+            raise UnsupportedError(f"{_where(node)}: {target} is not an operator; unroll the control flow")
         if target is torch.ops.aten._assert_tensor_metadata.default:
             return  # shapes and dtypes were checked while tracing
         if node.users and not isinstance(node.meta.get("val"), (torch.Tensor, list, tuple)):
@@ -227,8 +144,8 @@ class _Capture:
             results=results,
             target=str(target),
             compute=_promoted(node) if handler and handler.promotes else "",
-            module=_module_path(node),
-            source=_source_line(node),
+            module=module_path(node),
+            source=source_line(node),
         )
         if handler:
             op.compute_cycles = handler.flops(op, self.ir)
@@ -259,8 +176,6 @@ class _Capture:
             return tuple(self._plain(v) for v in value)
         if isinstance(value, (torch.dtype, torch.memory_format, torch.layout, torch.device)):
             return str(value).removeprefix("torch.")
-        if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
-            return value.node.require_hint() if hasattr(value.node, "require_hint") else int(value)
         return value
 
     def _results(self, node: fx.Node) -> tuple[list[int], list[str]]:
@@ -272,18 +187,10 @@ class _Capture:
         used = sorted({user.args[1] for user in node.users if user.target is operator.getitem})  # type: ignore[type-var]
         self.tuples[node] = {}
         for index in used:
-            assert isinstance(index, int)
-            item = value[index]
-            desc = TensorDesc(f"t_{len(self.ir.tensors)}", tuple(map(int, item.shape)), _storable(item.dtype, node))
+            item = value[index]  # type: ignore[index]
+            desc = TensorDesc(f"t_{len(self.ir.tensors)}", tuple(item.shape), _storable(item.dtype, node))
             self.tuples[node][index] = self.ir.add_tensor(desc).name
         return list(self.tuples[node]), list(self.tuples[node].values())
-
-    def _mutation(self, node: fx.Node) -> None:
-        destination, value = node.args[0], node.args[1]
-        assert isinstance(destination, fx.Node)
-        assert isinstance(value, fx.Node)
-        self.ir.mutations.append((self._name(destination), self._name(value)))
-        self.names[node] = self.names[value]
 
     def _outputs(self, node: fx.Node) -> None:
         (values,) = node.args
@@ -326,37 +233,17 @@ def _promoted_shape(left: torch.Tensor, right: Any) -> tuple[int, ...]:
     return (1,) * rank
 
 
-def _attribute(module: torch.nn.Module, path: str) -> torch.Tensor:
-    value: Any = module
-    for part in path.split("."):
-        value = getattr(value, part)
-    if not isinstance(value, torch.Tensor):
-        raise InputError(f"attribute {path} is a {type(value).__name__}, expected a tensor")
-    return value
-
-
 def _storable(dtype: torch.dtype, node: fx.Node) -> str:
     name = dtype_name(dtype)
     if name not in DTYPES:
         raise InputError(
-            f"{node.format_node() or node.name}: element type {name} has no place in guest memory, "
+            f"{_where(node)}: element type {name} has no place in guest memory, "
             f"expected one of {', '.join(DTYPES)}; convert the tensor first"
         )
     return name
 
 
-def _module_path(node: fx.Node) -> str:
-    stack = node.meta.get("nn_module_stack")
-    if not stack:
-        return ""
-    path, _ = list(stack.values())[-1]
-    return str(path).replace("L['self']", "").replace("L['fn']", "").lstrip(".")
-
-
-def _source_line(node: fx.Node) -> str:
-    """``file:line`` of the user's code, from the innermost frame outside torch; a check has that of what it checks."""
-    if not node.meta.get("stack_trace") and node.all_input_nodes:
-        return _source_line(node.all_input_nodes[0])
-    frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    user = [f for f in frames if "/torch/" not in f[0]] or frames
-    return f"{user[-1][0]}:{user[-1][1]}" if user else ""
+def _where(node: fx.Node) -> str:
+    """A call as an error names it: its operator and the user's line."""
+    line = source_line(node)
+    return f"{node.target} ({line})" if line else str(node.target)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from acalsim_backend.hardware import HardwareConfig
-    from acalsim_backend.machine.session import CommandTiming, RunResult
     from acalsim_backend.program.commands import Command
     from acalsim_backend.program.program import Program
+    from acalsim_backend.run.session import CommandTiming, RunResult
 
 SCHEMA = 1
 _PACKAGES = ("acalsim_backend", "torch", "numpy", "unicorn", "ziglang")
@@ -151,6 +151,28 @@ class RunReport:
             memoised=result.memoised,
             channels=tuple(c.to_dict(result.cycles_accelerator_busy or 0, hardware) for c in result.channels),
         )
+
+    @classmethod
+    def of_nothing(cls, hardware: HardwareConfig, machine: str, fallbacks: Iterable[Mapping[str, Any]]) -> Self:
+        """The report of a call in which nothing reached the machine: ``fallbacks`` say what ran instead."""
+        clocks = {"cpu": hardware.cpu.frequency_mhz, "accelerator": hardware.accelerator.frequency_mhz}
+        return cls(
+            model="nothing captured",
+            hardware=hardware.name,
+            machine=machine,
+            clock_mhz=clocks,
+            versions=_versions(),
+            outputs=Outputs(),
+            cycles=Cycles(None, None, None),
+            instructions_retired=None,
+            ops=(),
+            fallbacks=tuple(fallbacks),
+            wall_s=dict.fromkeys(("eager", "compile", "build", "simulate")),
+        )
+
+    def with_fallbacks(self, more: Iterable[Mapping[str, Any]]) -> Self:
+        """The report with further code that ran outside the machine."""
+        return dataclasses.replace(self, fallbacks=(*self.fallbacks, *more))
 
     @classmethod
     def concatenate(cls, reports: Sequence[RunReport]) -> RunReport:

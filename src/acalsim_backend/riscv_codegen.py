@@ -11,10 +11,10 @@ from acalsim_backend.codegen.files import remove_stale, write_files
 from acalsim_backend.errors import InputError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.ir import ACALSimIR
-from acalsim_backend.machine.session import Session
 from acalsim_backend.passes import Target, compile_ir
-from acalsim_backend.runtime import Executable
-from acalsim_backend.weights import WeightCache
+from acalsim_backend.run.executable import Executable
+from acalsim_backend.run.session import Session
+from acalsim_backend.run.weights import WeightCache
 
 _written: dict[Path, set[str]] = {}
 """Graphs of this process by folder; others that we find there are of an earlier run."""
@@ -59,11 +59,8 @@ class RISCVCodeGenerator:
             raise InputError(
                 f"{ir.name}: no values for {', '.join(unknown)}: compile the IR with real tensors, or pass arguments="
             )
-        session = Session(self.target.hardware, self.machine, functional=self.functional)
-        try:
-            snapshot = Executable(compiled, session, WeightCache(session), ()).snapshot(values)
-        finally:
-            session.close()
+        with Session(self.target.hardware, self.machine, functional=self.functional) as session:
+            snapshot = Executable(compiled.interface(), session, WeightCache(session)).snapshot(values)
         written = _written.setdefault(self.output_dir.resolve(), set())
         remove_stale(self.output_dir, written | {ir.name})
         paths = write_files(snapshot, self.output_dir)

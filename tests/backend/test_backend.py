@@ -234,7 +234,7 @@ def test_do_two_instances_share_a_program_and_keep_their_own_values():
         for _ in range(2):
             for model in models:
                 close(torch.compile(model, backend=b)(x), model(x))
-    assert len(b._executables) == 1
+    assert len(b.programs) == 1
 
 
 def test_is_nothing_uploaded_twice():
@@ -336,12 +336,12 @@ def test_does_a_graph_that_was_never_seen_run_no_compiler(monkeypatch):
 
 
 def test_is_the_memory_of_shapes_that_are_no_longer_kept_given_back(monkeypatch):
-    monkeypatch.setattr("acalsim_backend.backend.MAX_SHAPES", 2)
+    monkeypatch.setattr("acalsim_backend.backend.PROGRAM_CACHE_BYTES", 0)  # none but the newest
     model, b = ConvBn().eval(), backend()
     compiled = torch.compile(model, backend=b, dynamic=True)
     with torch.no_grad():
         for size in (8, 9, 10, 11, 8):
             x = torch.randn(1, 3, size, size)
             close(compiled(x), model(x))
-    assert len(b._executables) == 2
-    assert len(b.session._programs) == 4  # two Programs and what prepares their weights
+    assert len(b.programs) == 1
+    assert len(b.session._programs) == 2  # the Program and what prepares its weights

@@ -13,9 +13,9 @@ from acalsim_backend.backend import ACALSimBackend, simulate
 from acalsim_backend.device.device import ComputeDevice
 from acalsim_backend.errors import AcalsimError
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.machine.session import SIGNALLING_NAN
 from acalsim_backend.models.basic import Mlp, TransformerBlock
 from acalsim_backend.models.resnet import resnet18
+from acalsim_backend.run.session import SIGNALLING_NAN
 
 
 @pytest.fixture(autouse=True)

@@ -23,13 +23,13 @@ from acalsim_backend.device.registers import Register
 from acalsim_backend.errors import InputError, UnsupportedError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.machine.elf import Elf
-from acalsim_backend.machine.session import Session
-from acalsim_backend.machine.standalone import Standalone
 from acalsim_backend.models import load_target
 from acalsim_backend.models.basic import MatMulModel, TransformerBlock
 from acalsim_backend.passes import Target, compile_ir
 from acalsim_backend.program.abi import DType
 from acalsim_backend.program.image import ImageHeader
+from acalsim_backend.run.session import Session
+from acalsim_backend.run.standalone import Standalone
 
 SIX = ["Makefile", "graph_0.c", "graph_0.h", "graph_0.ld", "graph_0_weights.bin", "graph_0_weights.c"]
 GCC = "riscv64-unknown-elf-"

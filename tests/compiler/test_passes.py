@@ -32,7 +32,7 @@ def ir_of(function, *args, static=()):
 
 
 def program_of(function, *args, static=(), **target):
-    from acalsim_backend.compiler import to_core_aten
+    from acalsim_backend.front.trace import to_core_aten
 
     graph = to_core_aten(function, args)
     ir = ACALSimCompiler().compile(graph, list(args), "g", static)

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acalsim_backend.compiler import ACALSimCompiler, to_core_aten
+from acalsim_backend.compiler import ACALSimCompiler
+from acalsim_backend.front.trace import to_core_aten
 from acalsim_backend.passes import Target, compile_ir
 from acalsim_backend.program.abi import VectorOp
 from acalsim_backend.program.commands import MAX_VECTOR_REGISTERS, Vector

@@ -14,9 +14,9 @@ from support import RING, Bench
 from acalsim_backend.device.device import NO_COMMAND
 from acalsim_backend.device.registers import RAM_BASE, ControlBit, Register, StatusBit
 from acalsim_backend.hardware import AcceleratorConfig, HardwareConfig
-from acalsim_backend.machine.memory import Block
 from acalsim_backend.program.abi import Activation, DType, Placement, Status, View
 from acalsim_backend.program.commands import Command, Copy, Fill, Gemm, Host
+from acalsim_backend.run.heap import Block
 
 
 def _copies(bench: Bench, n: int) -> tuple[Case, dict[int, Block], list[Command]]:

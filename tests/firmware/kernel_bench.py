@@ -9,9 +9,10 @@ import torch
 from command_cases import Case
 
 from acalsim_backend.device.kernels import Kernels
-from acalsim_backend.machine.memory import Block, Heap, Ram
+from acalsim_backend.machine.memory import Ram
 from acalsim_backend.program.abi import Status
 from acalsim_backend.program.commands import Command
+from acalsim_backend.run.heap import Block, Heap
 
 RAM_MIB = 192
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from small_hardware import HARDWARE
 
-from acalsim_backend.machine.session import Session
+from acalsim_backend.run.session import Session
 
 
 @pytest.fixture(scope="session")

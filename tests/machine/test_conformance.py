@@ -10,8 +10,8 @@ from command_cases import CASES, make
 from qemu_support import require_qemu
 
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.machine.session import Session
 from acalsim_backend.program.abi import Placement
+from acalsim_backend.run.session import Session
 
 MACHINES = ["unicorn", "native", "qemu"]
 HARDWARE = dataclasses.replace(HardwareConfig(), dram=dataclasses.replace(HardwareConfig().dram, size_mib=128))

@@ -7,9 +7,9 @@ import torch
 from command_cases import CASES, Case, elementwise, make, raw
 from small_hardware import HARDWARE
 
-from acalsim_backend.machine.session import RunResult, Session
 from acalsim_backend.program.abi import Placement, VectorOp
 from acalsim_backend.program.commands import Gemm
+from acalsim_backend.run.session import RunResult, Session
 
 
 def _run(session: Session, case: Case, values: dict[int, object] | None = None) -> RunResult:

@@ -12,7 +12,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from acalsim_backend.device.registers import RAM_BASE, RESERVED_BYTES
 from acalsim_backend.errors import CapacityError
-from acalsim_backend.machine.memory import ALIGNMENT, Block, Heap, Ram
+from acalsim_backend.machine.memory import Ram
+from acalsim_backend.run.heap import ALIGNMENT, Block, Heap
 
 SIZE_MIB = (RESERVED_BYTES >> 20) + 1
 BYTES = 1 << 20

@@ -15,7 +15,7 @@ for name in {blocked}:
 sys.path.insert(0, {source!r})
 import numpy as np
 from acalsim_backend.hardware import DramConfig, HardwareConfig
-from acalsim_backend.machine.session import Session
+from acalsim_backend.run.session import Session
 from acalsim_backend.program.abi import DType, Placement, View
 from acalsim_backend.program.commands import Copy
 from acalsim_backend.program.program import Program, Tensor, TensorKind

@@ -13,10 +13,10 @@ from small_hardware import HARDWARE
 
 from acalsim_backend.device.registers import RAM_BASE
 from acalsim_backend.errors import CapacityError, InputError, UnknownNameError
-from acalsim_backend.machine.session import SIGNALLING_NAN, Session
 from acalsim_backend.program.abi import DType, Placement, VectorOp, View
 from acalsim_backend.program.commands import Command, Copy, Gemm, Host
 from acalsim_backend.program.program import Origin, Program, Tensor, TensorKind
+from acalsim_backend.run.session import SIGNALLING_NAN, Session
 
 CPU, ACCELERATOR, HOST = Placement.CPU, Placement.ACCELERATOR, Placement.HOST
 

@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812  # its name everywhere
 
-from acalsim_backend.compiler import ACALSimCompiler, to_core_aten
+from acalsim_backend.compiler import ACALSimCompiler
+from acalsim_backend.front.trace import to_core_aten
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.machine.session import Session
 from acalsim_backend.ops.base import _BY_TYPE
 from acalsim_backend.passes import Target, compile_ir
-from acalsim_backend.runtime import Executable, OutputSpec
-from acalsim_backend.weights import WeightCache
+from acalsim_backend.run.executable import Executable
+from acalsim_backend.run.session import Session
+from acalsim_backend.run.weights import WeightCache
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 REALS = (*FLOATS, torch.float64)
@@ -350,7 +351,7 @@ def run(machine, place, function, arguments):
     ir = ACALSimCompiler().compile(traced, given_tensors, "g")
     opened, weights = session(machine)
     compiled = compile_ir(ir, Target(opened.hardware, place, "error"))
-    executable = Executable(compiled, opened, weights, (OutputSpec("tensor"),))
+    executable = Executable(compiled.interface(), opened, weights)
     (output,), _ = executable.run(given_tensors)
     return output
 

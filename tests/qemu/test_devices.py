@@ -35,8 +35,8 @@ def test_do_independent_commands_go_to_different_devices(machine: str) -> None:
     backend = ACALSimBackend(mode="simulate", machine=machine, hardware=HARDWARE)
     with torch.no_grad():
         torch.testing.assert_close(torch.compile(model, backend=backend)(x), model(x))
-    (compiled,) = backend._executables.values()
-    commands = compiled.program.commands
+    program = backend.get_program("graph_0")
+    commands = program.commands
     for kind in ("GEMM", "SOFTMAX"):  # a chain stays on its device
         assert sorted(c.device for c in commands if c.opcode.name == kind) == [0, 1, 2]
     used = [d for d in backend.session._devices[1:] if getattr(d, "segments", ())]

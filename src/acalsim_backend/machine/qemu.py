@@ -76,6 +76,8 @@ class QemuConfig:
 class SharedRam(Ram):
     """Guest RAM that other processes can map by the file descriptor ``fd``; it has no name and ends with its users."""
 
+    shared: ClassVar[bool] = True
+
     def _map(self) -> mmap.mmap:
         self.file_size = -(-self.size // _DEVICE_TREE_ROOM) * _DEVICE_TREE_ROOM + _DEVICE_TREE_ROOM
         self.fd = os.memfd_create("acalsim-ram")

@@ -18,6 +18,7 @@ from acalsim_backend.passes.link import link
 from acalsim_backend.passes.place import Place
 from acalsim_backend.passes.plan_memory import PlanMemory
 from acalsim_backend.passes.target import Target
+from acalsim_backend.program.interface import Interface, Mutation, Result
 from acalsim_backend.program.program import Prepare, Program
 from acalsim_backend.program.verify import verify
 
@@ -56,6 +57,21 @@ class Compiled:
     ir: ACALSimIR
     lowered: Lowered
     prepare: Compiled | None = None
+
+    def interface(self) -> Interface:
+        """The Program as the caller of the captured graph sees it."""
+        lowered, names = self.lowered, self.lowered.names
+        labels = self.ir.outputs
+        return Interface(
+            self.program,
+            {names[name]: position for name, position in self.ir.arguments.items() if name in names},
+            tuple(Result(view, label) for view, label in zip(lowered.outputs, labels, strict=True)),
+            tuple(
+                Mutation(self.ir.arguments[name], Result(view, f"new value of {name},"))
+                for name, view in lowered.mutations
+            ),
+            self.prepare.interface() if self.prepare else None,
+        )
 
 
 def compile_ir(ir: ACALSimIR, target: Target) -> Compiled:

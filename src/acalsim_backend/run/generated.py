@@ -14,11 +14,11 @@ from acalsim_backend.codegen.build import build
 from acalsim_backend.codegen.files import write_files
 from acalsim_backend.codegen.source import example, image_symbol
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.machine.standalone import Standalone
+from acalsim_backend.run.standalone import Standalone
 
 if TYPE_CHECKING:
     from acalsim_backend.codegen.snapshot import Snapshot
-    from acalsim_backend.machine.session import RunResult
+    from acalsim_backend.run.session import RunResult
 
 
 class GeneratedProgram:

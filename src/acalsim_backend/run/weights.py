@@ -12,7 +12,7 @@ import xxhash
 from torch.multiprocessing.reductions import StorageWeakRef
 
 if TYPE_CHECKING:
-    from acalsim_backend.machine.session import Block, Session
+    from acalsim_backend.run.session import Block, Session
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -26,7 +26,7 @@ def raw_bytes(tensor: torch.Tensor) -> Bytes:
     return data
 
 
-@dataclass
+@dataclass(eq=False)
 class Resident:
     """A weight in guest RAM. ``generation`` grows with every upload; what was prepared from it is then stale."""
 
@@ -35,19 +35,26 @@ class Resident:
     digest: int
     generation: int = 0
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the storage that it is a copy of no longer exists."""
+        return bool(self.owner.expired())  # type: ignore[no-untyped-call]
+
 
 class WeightCache:
     """Finds the block of a tensor by its storage, so that tied weights and views of one layout exist once.
 
     A change is noticed by content (a 64-bit hash, xxh3), not by PyTorch's version counter, which writes through
-    ``.data`` or NumPy do not touch. Blocks of storages that no longer exist are given back when room is needed.
+    ``.data``, NumPy or fused optimizers do not touch. Blocks of storages that no longer exist are given back when room
+    is needed. Used under its session's lock.
     """
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self.session = session
         self._residents: dict[tuple[object, ...], Resident] = {}
         self.uploads = 0
         """How many times bytes were copied to the guest."""
+        session.register(self)
 
     def bind(self, tensor: torch.Tensor) -> Resident:
         """The up-to-date resident copy of ``tensor``."""
@@ -56,12 +63,11 @@ class WeightCache:
         data = raw_bytes(tensor)
         digest = xxhash.xxh3_64_intdigest(data.data)
         resident = self._residents.get(key)
-        if resident is not None and _is_gone(resident):  # another storage at the same address
-            self._drop(key)
+        if resident is not None and resident.is_gone:  # another storage at the same address
             resident = None
         if resident is None:
-            self._collect()
-            resident = Resident(self._session.allocate(data.nbytes), storage, digest)
+            self.reclaim()
+            resident = Resident(self.session.allocate(data.nbytes, "a weight"), storage, digest)
             self._residents[key] = resident
         elif resident.digest == digest:
             return resident
@@ -71,13 +77,6 @@ class WeightCache:
         self.uploads += 1
         return resident
 
-    def _collect(self) -> None:
-        for key in [k for k, r in self._residents.items() if _is_gone(r)]:
-            self._drop(key)
-
-    def _drop(self, key: tuple[object, ...]) -> None:
-        self._session.free(self._residents.pop(key).block)
-
-
-def _is_gone(resident: Resident) -> bool:
-    return bool(resident.owner.expired())  # type: ignore[no-untyped-call]
+    def reclaim(self) -> None:
+        """Forget the weights of storages that no longer exist."""
+        self._residents = {key: resident for key, resident in self._residents.items() if not resident.is_gone}

@@ -12,13 +12,13 @@ import numpy.typing as npt
 from acalsim_backend.errors import CapacityError, InputError, MachineError, UsageError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.machine.base import Platform, find_machine
-from acalsim_backend.machine.budget import instruction_budget
 from acalsim_backend.machine.elf import Elf
 from acalsim_backend.machine.memory import Ram
-from acalsim_backend.machine.session import RunResult, command_error, make_devices, poison, read_result
 from acalsim_backend.program.abi import Status
 from acalsim_backend.program.image import ImageHeader
 from acalsim_backend.program.program import Program, TensorKind
+from acalsim_backend.run.budget import instruction_budget
+from acalsim_backend.run.session import RunResult, command_error, make_devices, poison, read_result
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,18 +17,19 @@ from acalsim_backend.device.device import ComputeDevice, Device, EchoDevice
 from acalsim_backend.device.functional import create_functional
 from acalsim_backend.device.limits import Channel, total_channels
 from acalsim_backend.device.validate import read_command
-from acalsim_backend.errors import CapacityError, DeviceError, InputError, MachineError
+from acalsim_backend.errors import CapacityError, DeviceError, InputError, MachineError, UsageError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.machine.base import Platform, find_machine
-from acalsim_backend.machine.budget import instruction_budget
-from acalsim_backend.machine.memory import Block, Bytes, Heap, Ram
-from acalsim_backend.machine.timeline import CommandTiming, command_timings, untimed
+from acalsim_backend.machine.memory import Bytes, Ram
 from acalsim_backend.program.abi import Status
 from acalsim_backend.program.commands import Host, decode
 from acalsim_backend.program.image import ImageHeader, build_image
 from acalsim_backend.program.program import Program, Tensor, TensorKind
+from acalsim_backend.run.budget import instruction_budget
+from acalsim_backend.run.heap import Block, Heap
+from acalsim_backend.run.timeline import CommandTiming, command_timings, untimed
 
-__all__ = ["Block", "CommandTiming", "LoadedProgram", "RunResult", "Session"]
+__all__ = ["Block", "CommandTiming", "LoadedProgram", "RunResult", "Session", "open_sessions"]
 
 SIGNALLING_NAN = 0x7FA0_7FA0
 """f32 bits of what memory holds before it is written: NaN as f32, as bf16 and as f16, too, and 5.8e306 as f64."""
@@ -52,9 +57,20 @@ class RunResult:
     channels: tuple[Channel, ...] = ()
 
 
+class Reclaimable(Protocol):
+    """Something that keeps blocks of a session and can do without some of them."""
+
+    def reclaim(self) -> None:
+        """Let go of blocks that nobody needs any more; called with the session's lock held."""
+        ...
+
+
 @dataclass
 class LoadedProgram:
-    """A Program in guest memory: its image, constants and buffers. Made by :meth:`Session.load`."""
+    """A Program in guest memory: its image, constants and buffers. Made by :meth:`Session.load`.
+
+    It is there for as long as somebody holds it.
+    """
 
     program: Program
     image: Block
@@ -77,12 +93,62 @@ class LoadedProgram:
         return ImageHeader.decode_from(self.image.array[: ImageHeader.sizeof()].tobytes())
 
 
-class Session:
-    """One machine that runs Programs on one RAM.
+class _Running:
+    """The Program that is running, and the HOST commands that it calls; refers to no session, so that none is kept."""
 
-    ``functional`` names the functional model of the accelerator (default: torch where installed). ``watchdog`` is the
-    number of instructions a run may retire (default: a generous bound from the Program's own work). ``settings`` are
-    the machine's own, such as a QemuConfig.
+    def __init__(self, ram: Ram) -> None:
+        self._ram = ram
+        self._loaded: LoadedProgram | None = None
+        self._error: BaseException | None = None
+
+    def begin(self, loaded: LoadedProgram) -> None:
+        self._loaded, self._error = loaded, None
+
+    def end(self) -> None:
+        """Forget the Program; what a HOST command raised comes out here."""
+        error, self._loaded, self._error = self._error, None, None
+        if error is not None:
+            raise error
+
+    def host_call(self, index: int) -> None:
+        """Run a HOST command on guest memory."""
+        loaded = self._loaded
+        try:
+            if loaded is None:
+                raise MachineError(f"host call {index} outside a run")
+            command = decode(read_command(self._ram, loaded.image.address + loaded.command_offsets[index]))
+            if not isinstance(command, Host):
+                raise MachineError(f"host call {index} is a {command.opcode.name}: the image was overwritten")
+            call: Any = loaded.program.host_calls[command.call]
+            call(list(command.inputs), list(command.outputs), self._ram)
+        except BaseException as error:
+            self._error = error
+            raise
+
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def open_sessions() -> list[Session]:
+    """The sessions of this process that somebody still holds and nobody has closed."""
+    return [session for session in _sessions if not session._closed]
+
+
+def _unlock_after_fork() -> None:
+    """A thread that held a lock does not exist in the child."""
+    for session in _sessions:
+        session.lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_unlock_after_fork)
+
+
+class Session:
+    """One machine that runs Programs on one RAM; a context manager that ends it.
+
+    Any thread may use it: one at a time is inside, under ``lock``. ``functional`` names the functional model of the
+    accelerator (default: torch where installed). ``watchdog`` is the number of instructions a run may retire (default:
+    a generous bound from the Program's own work). ``settings`` are the machine's own, such as a QemuConfig.
 
     Raises:
         UnknownNameError: no such machine or functional model.
@@ -100,68 +166,93 @@ class Session:
         self.hardware = hardware
         self.machine = machine
         machine_class = find_machine(machine)
+        self.lock = threading.RLock()
         self.ram = machine_class.ram_class(hardware.dram.size_mib)
         self._heap = Heap(self.ram)
         self._watchdog = watchdog
         self._timed = machine_class.timed
         self._devices: tuple[Device, ...] = make_devices(self.ram, hardware, functional) if self._timed else ()
-        self._machine = machine_class(Platform(self.ram, hardware, self._devices, self._host_call, settings))
+        running = _Running(self.ram)
+        self._running = running
+        self._machine = machine_class(Platform(self.ram, hardware, self._devices, running.host_call, settings))
         for device in _accelerators(self._devices):
-            device.host_call = self._host_call
-        self._programs: dict[int, LoadedProgram] = {}
+            device.host_call = running.host_call
+        self._programs: weakref.WeakValueDictionary[int, LoadedProgram] = weakref.WeakValueDictionary()
+        self._caches: weakref.WeakSet[Reclaimable] = weakref.WeakSet()
         self._arena: Block | None = None
-        self._running: LoadedProgram | None = None
-        self._host_error: BaseException | None = None
+        self._closed = False
+        self._process = os.getpid()
+        _sessions.add(self)
 
-    def allocate(self, nbytes: int) -> Block:
-        """A block of guest RAM for what stays between runs.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def register(self, cache: Reclaimable) -> None:
+        """Ask ``cache`` to give blocks back when guest RAM is full."""
+        self._caches.add(cache)
+
+    def reclaim(self) -> None:
+        """Give back everything in guest RAM that nobody needs any more."""
+        with self.lock:
+            gc.collect()  # models and what PyTorch compiled for them refer to each other
+            for cache in list(self._caches):
+                cache.reclaim()
+            self._heap.collect()
+
+    def allocate(self, nbytes: int, purpose: str = "a block") -> Block:
+        """A block of guest RAM for what stays between runs; it is given back when nobody holds it any more.
 
         Raises:
             CapacityError: guest RAM is full.
         """
-        return self._heap.allocate(nbytes)
+        with self.lock:
+            self._check_usable()
+            try:
+                return self._heap.allocate(nbytes, purpose)
+            except CapacityError:
+                self.reclaim()
+                return self._heap.allocate(nbytes, purpose)
 
     def free(self, block: Block) -> None:
-        """Give a block back."""
-        self._heap.free(block)
+        """Give a block back now."""
+        with self.lock:
+            self._heap.free(block)
 
     def load(self, program: Program) -> LoadedProgram:
-        """Put a Program's image, constants and buffers into guest RAM; the second time it is already there.
+        """Put a Program's image, constants and buffers into guest RAM; while it is there, the same one again.
 
         Raises:
             CapacityError: it does not fit.
         """
-        known = self._programs.get(id(program))
-        if known is not None:
-            return known
-        image = build_image(program)
-        blocks: list[Block] = []
-
-        def place(nbytes: int, purpose: str) -> Block:
-            blocks.append(self._heap.allocate(nbytes, f"{purpose} of {program.name}"))
-            return blocks[-1]
-
-        try:
-            block = place(len(image.data), "the image")
+        with self.lock:
+            known = self._programs.get(id(program))
+            if known is not None:
+                return known
+            image = build_image(program)
+            block = self.allocate(len(image.data), f"the image of {program.name}")
             block.array[:] = np.frombuffer(image.data, np.uint8)
-            buffers = {t.id: place(t.nbytes, t.name) for t in program.tensors if t.kind in _BUFFERED}
+            buffers = {
+                t.id: self.allocate(t.nbytes, f"{t.name} of {program.name}")
+                for t in program.tensors
+                if t.kind in _BUFFERED
+            }
             self._grow_arena(program)
-        except BaseException:
-            for taken in blocks:
-                self._heap.free(taken)
-            raise
-        for tensor in program.of_kind(TensorKind.CONSTANT):
-            buffers[tensor.id].array[:] = np.frombuffer(tensor.data or b"", np.uint8)
-        budget = self._watchdog if self._watchdog is not None else instruction_budget(program)
-        loaded = LoadedProgram(program, block, image.header, image.command_offsets, buffers, budget)
-        self._programs[id(program)] = loaded
-        return loaded
+            for tensor in program.of_kind(TensorKind.CONSTANT):
+                buffers[tensor.id].array[:] = np.frombuffer(tensor.data or b"", np.uint8)
+            budget = self._watchdog if self._watchdog is not None else instruction_budget(program)
+            loaded = LoadedProgram(program, block, image.header, image.command_offsets, buffers, budget)
+            self._programs[id(program)] = loaded
+            return loaded
 
     def unload(self, loaded: LoadedProgram) -> None:
-        """Give a Program's memory back; the arena stays."""
-        if self._programs.pop(id(loaded.program), None) is loaded:
-            for block in (loaded.image, *loaded.buffers.values()):
-                self._heap.free(block)
+        """Give a Program's memory back now; the arena stays."""
+        with self.lock:
+            if self._programs.pop(id(loaded.program), None) is loaded:
+                for block in (loaded.image, *loaded.buffers.values()):
+                    self._heap.free(block)
 
     def run(self, loaded: LoadedProgram, bindings: Mapping[int, Block | npt.NDArray[Any]]) -> RunResult:
         """Run a Program once.
@@ -174,20 +265,26 @@ class Session:
             DeviceError: a command was refused; names its IR operation and source line.
             GuestTrapError, WatchdogError, MachineError: the guest did not come to its end.
         """
+        with self.lock:
+            self._check_usable()
+            return self._run(loaded, bindings)
+
+    def _run(self, loaded: LoadedProgram, bindings: Mapping[int, Block | npt.NDArray[Any]]) -> RunResult:
         self._bind(loaded, bindings)
         for device in self._devices:
             device.reset()
         loaded.records[:] = 0
         runs = loaded.read_header().runs
-        self._running, self._host_error = loaded, None
+        self._running.begin(loaded)
         try:
             uart = self._machine.run(loaded.image.address, loaded.watchdog)
         except MachineError as error:
-            self._raise_host_error()
+            self._running.end()
             raise type(error)(f"{error}{_running_command(loaded)}") from error.__cause__
-        finally:
-            self._running = None
-        self._raise_host_error()
+        except BaseException:
+            self._running.end()
+            raise
+        self._running.end()
         header = loaded.read_header()
         if header.runs != runs + 1:
             raise MachineError(f"the firmware did not come to the end of {loaded.program.name}; it wrote: {uart!r}")
@@ -203,9 +300,27 @@ class Session:
         return read_result(loaded.program, self.hardware, self._devices, header, loaded.records, outputs, uart)
 
     def close(self) -> None:
-        """End the machine; blocks must not be used after this."""
-        self._machine.close()
-        self._programs.clear()
+        """End the machine; it runs nothing after this. Closing twice is harmless."""
+        with self.lock:
+            if self._closed:
+                return
+            self._closed = True
+            if not self._is_foreign():  # the process that we were forked from still uses it
+                self._machine.close()
+            self._programs.clear()
+
+    def _is_foreign(self) -> bool:
+        """Whether this is a forked process, and the machine is shared with the one that started it."""
+        return self.ram.shared and self._process != os.getpid()
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise UsageError(f"this session of machine {self.machine} was closed; open another one")
+        if self._is_foreign():
+            raise UsageError(
+                f"machine {self.machine} shares its memory with the process {self._process}, from which this one was "
+                "forked; open a session here, start workers with the spawn method, or use machine unicorn"
+            )
 
     # --- before a run ---
 
@@ -216,7 +331,7 @@ class Session:
             if before is not None:
                 self._heap.free(before)
             try:
-                self._arena = self._heap.allocate(program.arena_size, f"the arena of {program.name}")
+                self._arena = self.allocate(program.arena_size, f"the arena of {program.name}")
             except CapacityError:
                 if before is not None:
                     self._arena = self._heap.allocate(before.nbytes)
@@ -248,25 +363,6 @@ class Session:
         if self._arena is None:
             return 0  # an arena of size 0 holds empty tensors alone, which nothing reads
         return self._arena.address
-
-    # --- during a run ---
-
-    def _host_call(self, index: int) -> None:
-        """Run a HOST command on guest memory. What it raises comes out of ``run``."""
-        try:
-            assert self._running is not None
-            offset = self._running.command_offsets[index]
-            command = decode(read_command(self.ram, self._running.image.address + offset))
-            assert isinstance(command, Host)
-            call: Any = self._running.program.host_calls[command.call]
-            call(list(command.inputs), list(command.outputs), self.ram)
-        except BaseException as error:
-            self._host_error = error
-            raise
-
-    def _raise_host_error(self) -> None:
-        if self._host_error is not None:
-            raise self._host_error
 
     # --- after a run ---
 

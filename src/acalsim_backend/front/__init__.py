@@ -1,0 +1,1 @@
+"""Front ends: each turns what PyTorch hands over into CapturedGraphs."""

@@ -1,0 +1,273 @@
+"""Graphs from torch.compile: what AOTAutograd gives, for one set of argument shapes at a time.
+
+Dynamo may give one graph for many shapes. It is captured once: a new shape puts numbers in the place of its symbols
+and traces nothing again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import sympy  # type: ignore[import-untyped]
+import torch
+from torch import fx
+from torch._higher_order_ops.effects import with_effects
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from acalsim_backend.errors import InputError, UnsupportedError
+from acalsim_backend.front.captured import (
+    CapturedGraph,
+    Constant,
+    InputKind,
+    describe_outputs,
+    no_modes,
+    take_mutations,
+)
+from acalsim_backend.front.decompositions import decomposition_table
+from acalsim_backend.front.source import source_line
+
+Compiler = Callable[[fx.GraphModule, Sequence[Any]], Callable[..., Any]]
+
+_SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+_CHECKS = frozenset(
+    {
+        torch.ops.aten._assert_scalar.default,
+        torch.ops.aten.sym_constrain_range.default,
+        torch.ops.aten.sym_constrain_range_for_size.default,
+    }
+)
+"""Assertions about sizes, which Dynamo's guards have checked before a call comes here."""
+
+
+def through_aot_autograd(
+    gm: fx.GraphModule, example_inputs: Sequence[Any], forward: Compiler, backward: Compiler
+) -> Callable[..., Any]:
+    """Lower a graph of Dynamo to core ATen and hand it to ``forward``, and its gradients' graph to ``backward``.
+
+    Attention is captured under PyTorch's math backend: the core decomposition of the flash kernel for CPUs returns
+    the attention weights where its backward reads the log-sum-exp. LSTMs are captured without oneDNN, whose fused cell
+    has no decomposition.
+    """
+    from torch._dynamo.backends.common import aot_autograd
+
+    has_lstm = any(node.target is torch._VF.lstm for node in gm.graph.nodes)  # type: ignore[attr-defined]
+    with sdpa_kernel([SDPBackend.MATH]), _without_onednn() if has_lstm else contextlib.nullcontext():
+        compiled: Callable[..., Any] = aot_autograd(
+            fw_compiler=forward,
+            bw_compiler=backward,
+            inference_compiler=forward,
+            decompositions=decomposition_table(),
+            keep_inference_input_mutations=True,
+        )(gm, example_inputs)
+    return compiled
+
+
+@contextlib.contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Process-wide, as PyTorch has it; Dynamo compiles under a lock."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
+
+
+def static_inputs() -> frozenset[int]:
+    """Positions of parameters and buffers among the arguments of the graph that AOTAutograd is compiling."""
+    context = torch._guards.TracingContext.try_get()
+    metadata = context.fw_metadata if context else None
+    return frozenset(metadata.static_input_indices if metadata else ())
+
+
+class AotGraph:
+    """A graph from AOTAutograd, perhaps with symbols for sizes; ``at`` gives it for concrete arguments.
+
+    ``weights`` are the positions of parameters and buffers among the arguments.
+    """
+
+    def __init__(self, gm: fx.GraphModule, weights: frozenset[int]) -> None:
+        self._gm = gm
+        self._tokens = _effect_tokens(gm.graph)
+        self._graph = _without_effect_tokens(gm.graph)
+        self._placeholders = [node for node in self._graph.nodes if node.op == "placeholder"]
+        self._weights = weights
+        self._attributes: dict[str, Constant] = {}
+        self.is_dynamic = any(_has_symbols(node.meta.get("val")) for node in self._placeholders)
+        """Whether the arguments of later calls may have other shapes."""
+
+    @property
+    def examples(self) -> list[Any]:
+        """Arguments of the shapes for which a graph without symbols was captured, on the meta device."""
+        return [None if i in self._tokens else _Substitution({}).of(n.meta["val"], n)
+                for i, n in enumerate(self._placeholders)]  # fmt: skip
+
+    def at(self, args: Sequence[Any]) -> CapturedGraph:
+        """The graph for arguments shaped like ``args``: tensors, numbers, or None for a token.
+
+        Raises:
+            UnsupportedError: a shape that depends on data, or a call that is no operator.
+        """
+        with no_modes():
+            symbols = self._solve(args)
+            graph = fx.Graph()
+            nodes: dict[fx.Node, Any] = {}
+            for node in self._graph.nodes:
+                if node.target not in _CHECKS:
+                    self._copy(node, graph, nodes, symbols)
+            mutations = take_mutations(graph)
+            kinds = tuple(self._kind(i, value) for i, value in enumerate(args))
+            outputs = describe_outputs(graph, kinds)
+        numbers = {
+            i: value for i, (kind, value) in enumerate(zip(kinds, args, strict=True)) if kind is InputKind.NUMBER
+        }
+        return CapturedGraph(graph, kinds, outputs, mutations, dict(self._attributes), numbers)
+
+    def _kind(self, position: int, value: Any) -> InputKind:
+        if position in self._tokens:
+            return InputKind.TOKEN
+        if not isinstance(value, torch.Tensor):
+            return InputKind.NUMBER
+        return InputKind.WEIGHT if position in self._weights else InputKind.TENSOR
+
+    def _solve(self, args: Sequence[Any]) -> _Substitution:
+        """What the symbols stand for, read off arguments and their dims."""
+        found: dict[sympy.Symbol, Any] = {}
+
+        def learn(symbolic: Any, value: Any) -> None:
+            if isinstance(symbolic, _SYMBOLIC) and isinstance(symbolic.node.expr, sympy.Symbol):
+                found[symbolic.node.expr] = value
+
+        for node, value in zip(self._placeholders, args, strict=True):
+            symbolic = node.meta.get("val")
+            if not isinstance(value, torch.Tensor):
+                learn(symbolic, value)
+                continue
+            if not isinstance(symbolic, torch.Tensor):
+                raise InputError(f"argument {node.name} is a tensor, the graph was captured for {symbolic!r}")
+            for a, b in zip((*symbolic.shape, *symbolic.stride()), (*value.shape, *value.stride()), strict=True):
+                learn(a, b)
+            learn(symbolic.storage_offset(), value.storage_offset())
+        return _Substitution(found)
+
+    def _copy(self, node: fx.Node, graph: fx.Graph, nodes: dict[fx.Node, Any], symbols: _Substitution) -> None:
+        value = node.meta.get("val")
+        if node.op == "get_attr":
+            value = self._attribute(node)
+        elif isinstance(value, _SYMBOLIC) and node.op != "placeholder":
+            nodes[node] = symbols.of(value, node)  # arithmetic on sizes
+            return
+        copy = graph.node_copy(node, nodes.__getitem__)
+        copy.args = fx.node.map_aggregate(copy.args, lambda a: symbols.of(a, node) if isinstance(a, _SYMBOLIC) else a)
+        origin = copy if node.meta.get("stack_trace") else next(iter(copy.all_input_nodes), copy)
+        copy.meta = {key: node.meta[key] for key in ("stack_trace", "nn_module_stack") if node.meta.get(key)}
+        if origin is not copy and "stack_trace" in origin.meta:  # a check has the line of what it checks
+            copy.meta["stack_trace"] = origin.meta["stack_trace"]
+        if value is not None:
+            copy.meta["val"] = symbols.of(value, node)
+        nodes[node] = copy
+
+    def _attribute(self, node: fx.Node) -> torch.Tensor:
+        target = str(node.target)
+        value: Any = self._gm
+        for part in target.split("."):
+            value = getattr(value, part)
+        if not isinstance(value, torch.Tensor):
+            raise UnsupportedError(
+                f"{', '.join(sorted({str(user.target) for user in node.users}))}{_at(node)}: calls a "
+                f"{type(value).__name__}, expected operators on tensors alone; unroll the control flow"
+            )
+        if target not in self._attributes:
+            self._attributes[target] = Constant.of(value)
+        return value
+
+
+class _Substitution:
+    """Numbers for symbols; every expression is evaluated once."""
+
+    def __init__(self, found: dict[sympy.Symbol, Any]) -> None:
+        self._found = {symbol: sympy.sympify(value) for symbol, value in found.items()}
+        self._values: dict[sympy.Expr, Any] = {}
+
+    def of(self, value: Any, node: fx.Node) -> Any:
+        """The value with numbers for symbols; tensors become meta tensors of plain shape."""
+        if isinstance(value, torch.Tensor):
+            if value.layout is not torch.strided:
+                raise UnsupportedError(
+                    f"{node.target}{_at(node)}: a tensor of layout {value.layout}, expected torch.strided; "
+                    "call .to_dense() first"
+                )
+            size, strides = ([self._number(d, node) for d in dims] for dims in (value.shape, value.stride()))
+            return torch.empty_strided(size, strides, dtype=value.dtype, device="meta")
+        if isinstance(value, (tuple, list)):
+            return tuple(self.of(item, node) for item in value)
+        return self._number(value, node)
+
+    def _number(self, value: Any, node: fx.Node) -> Any:
+        if not isinstance(value, _SYMBOLIC):
+            return value
+        expression = value.node.expr
+        if expression not in self._values:
+            result = expression.xreplace(self._found) if isinstance(expression, sympy.Basic) else expression
+            free = sorted(map(str, getattr(result, "free_symbols", ())))
+            if free:
+                raise UnsupportedError(
+                    f"{node.target}{_at(node)}: a shape depends on the data ({', '.join(free)} in {value}), "
+                    "the machine needs shapes that follow from those of the arguments"
+                )
+            kind = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}[type(value)]
+            self._values[expression] = kind(result)
+        return self._values[expression]
+
+
+def _has_symbols(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return any(isinstance(s, torch.SymInt) for s in (*value.shape, *value.stride(), value.storage_offset()))
+    return isinstance(value, _SYMBOLIC)
+
+
+def _at(node: fx.Node) -> str:
+    line = source_line(node)
+    return f" ({line})" if line else ""
+
+
+def _effect_tokens(graph: fx.Graph) -> frozenset[int]:
+    """Positions of the arguments that order effects; at run time they are None."""
+    arguments = [n for n in graph.nodes if n.op == "placeholder"]
+    threaded = {n.args[0] for n in graph.nodes if n.target is with_effects}
+    return frozenset(i for i, n in enumerate(arguments) if n in threaded)
+
+
+def _without_effect_tokens(graph: fx.Graph) -> fx.Graph:
+    """The graph with effectful calls made directly: AOTAutograd threads a token through them to keep their order.
+
+    The list of operations keeps that order anyway; a token that is an output becomes the token that came in.
+    """
+    if not any(node.target is with_effects for node in graph.nodes):
+        return graph
+    copied = fx.Graph()
+    nodes: dict[fx.Node, fx.Node] = {}
+    result = copied.graph_copy(graph, nodes)
+    copied.output(result)
+    for node in list(copied.nodes):
+        if node.target is not with_effects:
+            continue
+        token, target, *args = node.args
+        _, *results = node.meta["val"]
+        with copied.inserting_before(node):
+            call = copied.call_function(target, tuple(args), node.kwargs)
+        call.meta = {**node.meta, "val": results[0] if len(results) == 1 else tuple(results)}
+        for item in list(node.users):
+            position = item.args[1]
+            if position == 0:
+                item.replace_all_uses_with(token)
+            elif len(results) == 1:
+                item.replace_all_uses_with(call)
+            else:
+                item.args = (call, position - 1)
+                continue
+            copied.erase_node(item)
+        copied.erase_node(node)
+    return copied

@@ -1,0 +1,25 @@
+"""Where in the user's code a captured call stands."""
+
+from __future__ import annotations
+
+import re
+
+from torch import fx
+
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+def source_line(node: fx.Node) -> str:
+    """``file:line`` of the innermost frame outside torch, "" where none was recorded."""
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    user = [f for f in frames if "/torch/" not in f[0]] or frames
+    return f"{user[-1][0]}:{user[-1][1]}" if user else ""
+
+
+def module_path(node: fx.Node) -> str:
+    """The ``nn.Module`` path of a call, "" outside modules."""
+    stack = node.meta.get("nn_module_stack")
+    if not stack:
+        return ""
+    path, _ = list(stack.values())[-1]
+    return str(path).replace("L['self']", "").replace("L['fn']", "").lstrip(".")

@@ -1,0 +1,237 @@
+"""Captured graphs and their Programs, one for each set of argument shapes that was seen."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+
+from acalsim_backend.errors import InputError
+from acalsim_backend.front.captured import CapturedGraph, Output, OutputKind, no_modes
+from acalsim_backend.front.dynamo import AotGraph, static_inputs
+from acalsim_backend.ir import ACALSimIR, ACALSimOp
+from acalsim_backend.ops.evaluate import evaluate
+from acalsim_backend.ops.lowering import constant_bytes
+from acalsim_backend.passes import Compiled, Target, compile_ir
+from acalsim_backend.program.interface import Interface
+from acalsim_backend.report import RunReport
+from acalsim_backend.run.executable import Executable
+from acalsim_backend.run.host_call import HostCall
+
+if TYPE_CHECKING:
+    from acalsim_backend.backend import ACALSimBackend
+
+log = logging.getLogger(__name__)
+
+PROGRAM_CACHE_BYTES = 512 << 20
+"""What the Programs of one backend may take; those of the shapes that were used longest ago go first."""
+_BYTES_PER_COMMAND = 8 << 10  # of a Program's tables and IR on the host, measured on transformers
+
+
+class Linked:
+    """A compiled IR as something that runs: its Program calls PyTorch for the HOST commands."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self.compiled = compiled
+        self.host_calls = tuple(map(_host_call, compiled.lowered.host_calls))
+        interface = compiled.interface()
+        program = replace(interface.program, host_calls=self.host_calls) if self.host_calls else interface.program
+        self.interface: Interface = replace(interface, program=program)
+
+
+class ProgramCache:
+    """Programs by the content of their IR, so that equal graphs share one; each lives as long as a graph uses it."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._linked: weakref.WeakValueDictionary[str, Linked] = weakref.WeakValueDictionary()
+
+    def __len__(self) -> int:
+        return len(self._linked)
+
+    def link(self, ir: ACALSimIR) -> Linked:
+        """Compile an IR, or find the Program of an equal one.
+
+        Raises:
+            UnsupportedError: operators that the target's policy does not admit, all of them listed.
+        """
+        text = repr((ir.tensors, ir.ops, ir.inputs, ir.outputs, ir.arguments, ir.mutations))
+        digest = hashlib.sha256(text.encode())
+        for name in sorted(ir.constants):
+            digest.update(name.encode() + constant_bytes(ir.constants[name]))
+        key = digest.hexdigest()
+        linked = self._linked.get(key)
+        if linked is None:
+            linked = self._linked[key] = Linked(compile_ir(ir, self._target))
+        return linked
+
+
+@dataclass(eq=False)
+class Shape:
+    """A graph compiled for one set of argument shapes; ``executable`` is None where nothing is run on a machine."""
+
+    name: str
+    number: int
+    """In order of capture."""
+    ir: ACALSimIR
+    linked: Linked
+    outputs: tuple[Output, ...]
+    executable: Executable | None = None
+    compile_s: float = 0.0
+    runs: int = 0
+    used: int = field(default=0, repr=False)
+    """When it was last used, counted by ``_clock``."""
+
+    @property
+    def nbytes(self) -> int:
+        """What is given back when it goes, in bytes."""
+        guest = self.executable.nbytes if self.executable is not None else 0
+        return guest + _BYTES_PER_COMMAND * len(self.linked.interface.program.commands)
+
+
+_clock = itertools.count()
+
+
+class Graph:
+    """A graph from AOTAutograd on a backend. Called with the graph's arguments, it returns the graph's results."""
+
+    def __init__(self, backend: ACALSimBackend, gm: fx.GraphModule) -> None:
+        self._backend = backend
+        self._eager: Callable[..., Any] | None = gm.forward if backend.mode != "simulate" else None
+        self.shapes: dict[tuple[Any, ...], Shape] = {}
+        captured = AotGraph(gm, static_inputs())
+        self._captured: AotGraph | None = captured
+        if not captured.is_dynamic:
+            with backend.lock, no_modes():
+                self._specialise(captured, captured.examples)
+            self._captured = None  # no other shapes will come
+
+    def _specialise(self, captured: AotGraph, args: Sequence[Any]) -> Shape:
+        """Compile for the shapes of ``args``; called under the backend's lock, with no torch mode active."""
+        backend = self._backend
+        start = time.perf_counter()
+        shape = compile_captured(backend, captured.at(args))
+        if backend.mode == "simulate":
+            shape.executable = backend.load(shape)
+        shape.compile_s = time.perf_counter() - start
+        self.shapes[_signature(args)] = shape
+        backend.enter(self, shape)
+        return shape
+
+    @property
+    def can_specialise(self) -> bool:
+        """Whether a shape that was given up can be compiled again."""
+        return self._captured is not None
+
+    def __call__(self, *args: Any) -> Any:
+        """Run on the machine, or eagerly in mode "compile"; compiles first when these shapes are new."""
+        with no_modes():
+            shape = self._shape(args)
+            if shape.executable is not None:
+                return self._run(shape, shape.executable, args)
+        return self._eager(*args) if self._eager is not None else None
+
+    def _shape(self, args: Sequence[Any]) -> Shape:
+        with self._backend.lock:
+            shape = self.shapes.get(_signature(args))
+            if shape is None:
+                if self._captured is None:
+                    raise InputError(f"captured for {list(self.shapes)}, called with {_signature(args)}")
+                shape = self._specialise(self._captured, args)
+            shape.used = next(_clock)
+            return shape
+
+    def _run(self, shape: Shape, executable: Executable, args: Sequence[Any]) -> list[Any]:
+        start = time.perf_counter()
+        tensors, result = executable.run(args)
+        elapsed = time.perf_counter() - start
+        is_first = shape.runs == 0
+        shape.runs += 1
+        wall = {"compile": shape.compile_s if is_first else 0.0, "simulate": elapsed}
+        if executable.generated is not None:
+            wall["build"] = executable.generated.build_s if is_first else 0.0
+            wall["simulate"] -= wall["build"]
+        fallbacks = [_fallback(call, elapsed) for call in shape.linked.host_calls]
+        report = RunReport.build(
+            executable.program,
+            result,
+            self._backend.target.hardware,
+            model=shape.name,
+            machine=self._backend.machine,
+            wall_s=wall,
+            fallbacks=fallbacks,
+        )
+        self._backend.record(report)
+        if is_first:
+            self._backend.warn_of_host_calls(fallbacks)
+        return _arranged(shape.outputs, tensors, args)
+
+
+def compile_captured(backend: ACALSimBackend, captured: CapturedGraph, examples: Sequence[Any] = ()) -> Shape:
+    """IR and Program of a captured graph, written out where the backend writes such things."""
+    name = backend.new_name()
+    ir = backend.compiler.convert(captured, name)
+    ir.examples = tuple(examples)
+    linked = backend.programs.link(ir)
+    log.debug("%s", linked.compiled.ir)
+    if backend.output_dir is not None:
+        write_text(backend.output_dir / f"{name}.ir", str(ir))
+        write_text(backend.output_dir / f"{name}.opt.ir", str(linked.compiled.ir))
+    return Shape(name, next(_clock), ir, linked, captured.outputs)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file at once."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _host_call(op: ACALSimOp) -> HostCall:
+    def operation(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        results = evaluate(op, dict(zip(op.inputs, tensors, strict=True)))
+        return [results[i] for i in op.results]
+
+    return HostCall(operation, op.target, op.module, op.source)
+
+
+def _fallback(call: HostCall, elapsed: float) -> dict[str, Any]:
+    share = min(call.seconds / max(call.calls, 1) / elapsed, 1.0)
+    return {"op": call.target, "source": call.source, "module": call.module, "share": share}
+
+
+def _signature(args: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple((tuple(a.shape), a.dtype) if isinstance(a, torch.Tensor) else a for a in args)
+
+
+def _arranged(outputs: Sequence[Output], tensors: Sequence[torch.Tensor], args: Sequence[Any]) -> list[Any]:
+    """The results in the graph's order, with the strides that PyTorch predicted and callers may rely on."""
+    computed: Iterator[torch.Tensor] = iter(tensors)
+    values: list[Any] = []
+    for output in outputs:
+        if output.kind is OutputKind.TENSOR:
+            values.append(_with_strides(next(computed), output.strides))
+        else:
+            values.append(args[output.value] if output.kind is OutputKind.ARGUMENT else output.value)
+    return values
+
+
+def _with_strides(value: torch.Tensor, strides: tuple[int, ...] | None) -> torch.Tensor:
+    if strides is None or value.stride() == strides or value.numel() == 0:
+        return value
+    if all(d == 1 or own == wanted for d, own, wanted in zip(value.shape, value.stride(), strides, strict=True)):
+        return value.as_strided(value.shape, strides)  # the same elements in the same memory
+    shape = value.shape
+    for axis, (size, stride) in enumerate(zip(shape, strides, strict=True)):
+        if stride == 0 and size > 1:  # equal elements in one place
+            value = value.narrow(axis, 0, 1)
+    return torch.empty_strided(value.shape, strides, dtype=value.dtype).copy_(value).as_strided(shape, strides)
