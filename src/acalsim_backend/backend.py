@@ -9,6 +9,7 @@ import itertools
 import logging
 import os
 import threading
+import types
 import warnings
 import weakref
 from collections import OrderedDict, deque
@@ -48,6 +49,8 @@ MODES = ("trace", "compile", "codegen", "simulate", "eager")
 BUILDS = ("image", "c")
 REPORT_BYTES = 64 << 20
 """What the kept reports of one backend may take; the oldest go first."""
+IR_BYTES = 32 << 20
+"""What the kept IRs of one backend may take."""
 _BYTES_PER_ROW = 1 << 10  # of a report in memory, measured
 _SHARED_BACKENDS = 8
 
@@ -116,6 +119,7 @@ class ACALSimBackend:
         self._names = itertools.count()
         self._graphs: weakref.WeakSet[Graph] = weakref.WeakSet()
         self._shapes: weakref.WeakValueDictionary[str, Shape] = weakref.WeakValueDictionary()
+        self._irs: dict[str, ACALSimIR] = {}
         self._reports: deque[RunReport] = deque()
         self._report_bytes = 0
         self._arguments = {"mode": mode, "verbose": verbose, "output_dir": output_dir, "qemu_config": qemu_config,
@@ -143,16 +147,16 @@ class ACALSimBackend:
     # --- what users ask for ---
 
     def get_compiled_ir(self, name: str) -> ACALSimIR | None:
-        """The IR of graph ``name`` as captured, or None. It is kept for as long as its compiled model."""
-        shape = self._shapes.get(name)
-        return None if shape is None else shape.ir
+        """The IR of graph ``name`` as captured, or None."""
+        return self._irs.get(name)
 
     def get_all_compiled_irs(self) -> dict[str, ACALSimIR]:
-        """IRs of all graphs by name, in order of capture."""
-        return {name: shape.ir for name, shape in self._kept().items()}
+        """IRs of the graphs by name, in order of capture; the oldest go when all of them take more than 32 MiB."""
+        with self.lock:
+            return dict(self._irs)
 
     def get_program(self, name: str) -> Program | None:
-        """The Program of graph ``name``, or None."""
+        """The Program of graph ``name``, or None; it is kept for as long as its compiled model."""
         shape = self._shapes.get(name)
         return None if shape is None else shape.linked.interface.program
 
@@ -180,15 +184,11 @@ class ACALSimBackend:
     def close(self) -> None:
         """End the machine; compiled models of this backend cannot run any more."""
         with self.lock:
-            for shape in self._kept().values():
+            for shape in list(self._shapes.values()):
                 if shape.executable is not None:
                     shape.executable.close()
             if "weights" in self.__dict__:
                 self.session.close()
-
-    def _kept(self) -> dict[str, Shape]:
-        with self.lock:
-            return dict(sorted(self._shapes.items(), key=lambda item: item[1].number))
 
     # --- what torch.compile calls ---
 
@@ -280,6 +280,9 @@ class ACALSimBackend:
     def enter(self, graph: Graph | None, shape: Shape) -> None:
         """Take a new shape into the books; others go when all Programs take more than their share of memory."""
         self._shapes[shape.name] = shape
+        self._irs[shape.name] = shape.ir
+        while sum(ir.nbytes for ir in self._irs.values()) > IR_BYTES and len(self._irs) > 1:
+            del self._irs[next(iter(self._irs))]
         if graph is not None:
             self._graphs.add(graph)
         by_age = sorted(
@@ -481,7 +484,7 @@ def compile_model(
     if mode is None:
         raise UnknownNameError("build", build, BUILDS)
     backend = ACALSimBackend(mode=mode, output_dir=str(folder), **options)
-    compiled = torch.compile(model, backend=backend, dynamic=False)
+    compiled = torch.compile(_with_own_code(model), backend=backend, dynamic=False)
     _call(compiled, inputs)
     names = list(backend.get_all_compiled_irs())
     if build == "image":
@@ -495,6 +498,19 @@ def compile_model(
         build_elf(folder, name)
     ends = (".c", ".h", "_weights.c", "_weights.bin", ".ld", ".elf")
     return [*(folder / f"{name}{end}" for name in names for end in ends), folder / "Makefile"]
+
+
+def _with_own_code(model: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that calls ``model``, with a code object of its own.
+
+    Dynamo keeps what it compiled at the code object, and all modules share one; so nothing is left behind, and calls
+    with other backends do not count towards a recompile limit.
+    """
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return model(*args, **kwargs)
+
+    return types.FunctionType(call.__code__.replace(), call.__globals__, call.__name__, None, call.__closure__)
 
 
 def _call(compiled: Callable[..., Any], arguments: Sequence[Any]) -> Any:
@@ -521,7 +537,7 @@ def simulate(
     with the rows of all of them.
     """
     with contextlib.closing(ACALSimBackend(mode="simulate", hardware=hardware, machine=machine, **options)) as backend:
-        compiled = torch.compile(model, backend=backend, dynamic=False)
+        compiled = torch.compile(_with_own_code(model), backend=backend, dynamic=False)
         arguments = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
         outputs = _call(compiled, arguments)
     if not backend.reports:

@@ -184,12 +184,12 @@ class _Capture:
             return [], []
         if isinstance(value, torch.Tensor):
             return [0], [self._name(node)]
-        used = sorted({user.args[1] for user in node.users if user.target is operator.getitem})  # type: ignore[type-var]
+        indices = {user.args[1] for user in node.users if user.target is operator.getitem}
         self.tuples[node] = {}
-        for index in used:
-            item = value[index]  # type: ignore[index]
-            desc = TensorDesc(f"t_{len(self.ir.tensors)}", tuple(item.shape), _storable(item.dtype, node))
-            self.tuples[node][index] = self.ir.add_tensor(desc).name
+        for index, item in enumerate(value):
+            if index in indices:
+                desc = TensorDesc(f"t_{len(self.ir.tensors)}", tuple(item.shape), _storable(item.dtype, node))
+                self.tuples[node][index] = self.ir.add_tensor(desc).name
         return list(self.tuples[node]), list(self.tuples[node].values())
 
     def _outputs(self, node: fx.Node) -> None:

@@ -80,8 +80,6 @@ class Shape:
     """A graph compiled for one set of argument shapes; ``executable`` is None where nothing is run on a machine."""
 
     name: str
-    number: int
-    """In order of capture."""
     ir: ACALSimIR
     linked: Linked
     outputs: tuple[Output, ...]
@@ -134,10 +132,11 @@ class Graph:
 
     def __call__(self, *args: Any) -> Any:
         """Run on the machine, or eagerly in mode "compile"; compiles first when these shapes are new."""
+        inference = torch.is_inference_mode_enabled()
         with no_modes():
             shape = self._shape(args)
             if shape.executable is not None:
-                return self._run(shape, shape.executable, args)
+                return self._run(shape, shape.executable, args, inference)
         return self._eager(*args) if self._eager is not None else None
 
     def _shape(self, args: Sequence[Any]) -> Shape:
@@ -150,9 +149,9 @@ class Graph:
             shape.used = next(_clock)
             return shape
 
-    def _run(self, shape: Shape, executable: Executable, args: Sequence[Any]) -> list[Any]:
+    def _run(self, shape: Shape, executable: Executable, args: Sequence[Any], inference: bool) -> list[Any]:
         start = time.perf_counter()
-        tensors, result = executable.run(args)
+        tensors, result = executable.run(args, inference)
         elapsed = time.perf_counter() - start
         is_first = shape.runs == 0
         shape.runs += 1
@@ -173,7 +172,8 @@ class Graph:
         self._backend.record(report)
         if is_first:
             self._backend.warn_of_host_calls(fallbacks)
-        return _arranged(shape.outputs, tensors, args)
+        with torch.inference_mode(inference):
+            return _arranged(shape.outputs, tensors, args)
 
 
 def compile_captured(backend: ACALSimBackend, captured: CapturedGraph, examples: Sequence[Any] = ()) -> Shape:
@@ -183,10 +183,10 @@ def compile_captured(backend: ACALSimBackend, captured: CapturedGraph, examples:
     ir.examples = tuple(examples)
     linked = backend.programs.link(ir)
     log.debug("%s", linked.compiled.ir)
-    if backend.output_dir is not None:
+    if backend.output_dir is not None and backend.mode != "codegen":
         write_text(backend.output_dir / f"{name}.ir", str(ir))
         write_text(backend.output_dir / f"{name}.opt.ir", str(linked.compiled.ir))
-    return Shape(name, next(_clock), ir, linked, captured.outputs)
+    return Shape(name, ir, linked, captured.outputs)
 
 
 def write_text(path: Path, text: str) -> None:

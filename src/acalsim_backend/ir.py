@@ -212,6 +212,11 @@ class ACALSimIR:
         self.ops.append(op)
         return op
 
+    @property
+    def nbytes(self) -> int:
+        """About what it takes in memory, in bytes: constants, and some KiB per operation and its tensors."""
+        return 4096 * len(self.ops) + sum(int(c.nbytes) for c in self.constants.values())
+
     def users(self) -> dict[str, list[ACALSimOp]]:
         """Operations that read each tensor."""
         users: dict[str, list[ACALSimOp]] = {name: [] for name in self.tensors}

@@ -41,7 +41,7 @@ def test_is_a_view_outside_ram_refused(address: int) -> None:
 
 def test_does_a_full_heap_say_what_to_do() -> None:
     heap = Heap(Ram(SIZE_MIB))
-    heap.allocate(512 << 10)
+    taken = heap.allocate(512 << 10)
     with pytest.raises(CapacityError) as error:
         heap.allocate(700 << 10, "the arena of net")
     assert str(error.value) == (
@@ -49,6 +49,8 @@ def test_does_a_full_heap_say_what_to_do() -> None:
         "dram.size_mib = 65; set dram.size_mib to 66 or more"
     )
     assert error.value.exit_code == 3
+    del taken
+    assert heap.allocate(700 << 10).nbytes == 700 << 10  # what nobody holds is given back
 
 
 def test_is_freeing_twice_refused() -> None:

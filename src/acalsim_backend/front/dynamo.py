@@ -52,7 +52,7 @@ def through_aot_autograd(
     """
     from torch._dynamo.backends.common import aot_autograd
 
-    has_lstm = any(node.target is torch._VF.lstm for node in gm.graph.nodes)  # type: ignore[attr-defined]
+    has_lstm = any(node.target is torch._VF.lstm for node in gm.graph.nodes)
     with sdpa_kernel([SDPBackend.MATH]), _without_onednn() if has_lstm else contextlib.nullcontext():
         compiled: Callable[..., Any] = aot_autograd(
             fw_compiler=forward,
@@ -120,9 +120,7 @@ class AotGraph:
             mutations = take_mutations(graph)
             kinds = tuple(self._kind(i, value) for i, value in enumerate(args))
             outputs = describe_outputs(graph, kinds)
-        numbers = {
-            i: value for i, (kind, value) in enumerate(zip(kinds, args, strict=True)) if kind is InputKind.NUMBER
-        }
+        numbers = {i: args[i] for i, kind in enumerate(kinds) if kind is InputKind.NUMBER}
         return CapturedGraph(graph, kinds, outputs, mutations, dict(self._attributes), numbers)
 
     def _kind(self, position: int, value: Any) -> InputKind:

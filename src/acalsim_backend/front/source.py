@@ -6,6 +6,7 @@ import re
 
 from torch import fx
 
+_ROOT = re.compile(r"^L\['\w+'\]")  # the variable that the model is in
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -22,4 +23,4 @@ def module_path(node: fx.Node) -> str:
     if not stack:
         return ""
     path, _ = list(stack.values())[-1]
-    return str(path).replace("L['self']", "").replace("L['fn']", "").lstrip(".")
+    return _ROOT.sub("", str(path)).lstrip(".")

@@ -46,7 +46,7 @@ def capture(module: Callable[..., Any], args: Sequence[Any], weights: Sequence[i
         mutations = take_mutations(graph)
         kinds = tuple(_kind(i, value, weights) for i, value in enumerate(args))
         outputs = describe_outputs(graph, kinds)
-    numbers = {i: value for i, (kind, value) in enumerate(zip(kinds, args, strict=True)) if kind is InputKind.NUMBER}
+    numbers = {i: args[i] for i, kind in enumerate(kinds) if kind is InputKind.NUMBER}
     return CapturedGraph(graph, kinds, outputs, mutations, constants, numbers)
 
 

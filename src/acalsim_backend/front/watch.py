@@ -71,6 +71,8 @@ class Watcher:
     def __init__(self, find: Callable[[], Watched]) -> None:
         self._find = find
         self._known: list[Uncaptured] = []
+        self._first = threading.RLock()
+        self._has_run = False
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
@@ -79,13 +81,16 @@ class Watcher:
         stack.append(call)
         breaks, started = len(utils.graph_break_reasons), time.time_ns() // 1000
         raised = sys.exception()
+        # threads that make the first call together would each compile, and so exhaust the recompile limit
+        alone = contextlib.nullcontext() if self._has_run else self._first
         try:
-            with _recurrent_layers:
+            with alone, _recurrent_layers:
                 yield
         finally:
             stack.pop()
         if sys.exception() is not raised:
             return  # the call failed, and says so itself
+        self._has_run = True
         known = {(u.source, u.cause) for u in self._known}
         for found in (*_graph_breaks(breaks), *_given_up(started)):
             if (found.source, found.cause) not in known:
@@ -110,13 +115,20 @@ def _given_up(started: int) -> Iterator[Uncaptured]:
             continue
         cause = _first_line(metrics.fail_reason or metrics.fail_type)
         if _LIMIT in cause:
-            limit = torch._dynamo.config.recompile_limit
-            remedy = f"{cause} ({limit} shapes): use dynamic=True, or torch.compile(..., recompile_limit=N)"
-            yield Uncaptured("call with a further shape", user_line(), remedy, is_limit=True)
+            yield Uncaptured("call that needs a further capture", user_line(), _limit(metrics), is_limit=True)
             continue
         file, line = metrics.fail_user_frame_filename, metrics.fail_user_frame_lineno
         source = f"{file}:{line}" if file and line else f"{metrics.co_filename}:{metrics.co_firstlineno}"
         yield Uncaptured(f"frame {metrics.co_name!r}", source, cause)
+
+
+def _limit(metrics: utils.CompilationMetrics) -> str:
+    reason = _first_line(metrics.recompile_reason or "")
+    if "BACKEND_MATCH" in reason:
+        reason, remedy = "each compilation had a backend of its own", "use one backend for all of them"
+    else:
+        remedy = "use dynamic=True, or torch.compile(..., recompile_limit=N)"
+    return f"PyTorch's recompile limit of {torch._dynamo.config.recompile_limit} is reached ({reason}); {remedy}"
 
 
 def _first_line(text: str) -> str:

@@ -67,27 +67,30 @@ class Executable:
         blocks += [b for entry in self._prepared.values() for b in entry.blocks.values()]
         return sum(block.nbytes for block in blocks)
 
-    def run(self, args: Sequence[Any]) -> tuple[list[torch.Tensor], RunResult]:
+    def run(self, args: Sequence[Any], inference: bool = False) -> tuple[list[torch.Tensor], RunResult]:
         """Run once on the captured graph's arguments; returns its result tensors and what the machine measured.
 
-        Arguments that the graph writes to are changed.
+        Arguments that the graph writes to are changed. Results are inference tensors if ``inference`` is set.
         """
         with self._session.lock:
-            if self.generated is not None:
-                result = self.generated.run(self.snapshot(args))
-                return self._collect(args, result, self._prepare_weights(args)), result
-            bindings: dict[int, Block | np.ndarray[Any, Any]] = {}
-            held: list[Resident] = []  # a resident's block is bound by address alone
-            for number, position in self.interface.arguments.items():
-                if self.program.tensors[number].kind is TensorKind.WEIGHT:
-                    held.append(self._weights.bind(args[position]))
-                    bindings[number] = held[-1].block
-                else:
-                    bindings[number] = raw_bytes(args[position])
-            prepared = self._prepare_weights(args)
-            bindings.update(prepared)
-            result = self._session.run(self._loaded, bindings)
-            return self._collect(args, result, prepared), result
+            result, prepared = self._run(args)
+            with torch.inference_mode(inference):
+                return self._collect(args, result, prepared), result
+
+    def _run(self, args: Sequence[Any]) -> tuple[RunResult, dict[int, Block]]:
+        if self.generated is not None:
+            return self.generated.run(self.snapshot(args)), self._prepare_weights(args)
+        bindings: dict[int, Block | np.ndarray[Any, Any]] = {}
+        held: list[Resident] = []  # a resident's block is bound by address alone
+        for number, position in self.interface.arguments.items():
+            if self.program.tensors[number].kind is TensorKind.WEIGHT:
+                held.append(self._weights.bind(args[position]))
+                bindings[number] = held[-1].block
+            else:
+                bindings[number] = raw_bytes(args[position])
+        prepared = self._prepare_weights(args)
+        bindings.update(prepared)
+        return self._session.run(self._loaded, bindings), prepared
 
     def snapshot(self, args: Sequence[Any]) -> Snapshot:
         """The Program with the weights and inputs in ``args``; what depends on weights is computed on the session."""

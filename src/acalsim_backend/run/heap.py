@@ -40,6 +40,7 @@ class Heap:
     @property
     def free_bytes(self) -> int:
         """Bytes that are not allocated, in all holes together."""
+        self.collect()
         return sum(size for _, size in self._free)
 
     def allocate(self, nbytes: int, purpose: str = "a block") -> Block:
