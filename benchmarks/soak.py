@@ -26,7 +26,9 @@ def resident_mib() -> float:
 
 def show(what: str, step: int, backend: ACALSimBackend | None = None) -> None:
     kept = f", {len(backend.programs)} Programs" if backend is not None else ""
-    print(f"{what} {step:5}: {resident_mib():7.1f} MiB resident, {len(open_sessions())} sessions open{kept}", flush=True)
+    print(
+        f"{what} {step:5}: {resident_mib():7.1f} MiB resident, {len(open_sessions())} sessions open{kept}", flush=True
+    )
 
 
 def model(width: int) -> nn.Module:
@@ -52,7 +54,7 @@ def main() -> None:
                 break
             torch.compile(model(64 + step), backend=backend, dynamic=False)(x)
             torch._dynamo.reset()
-            gc.collect()
+            gc.collect()  # what PyTorch compiled for a model is full of cycles
 
 
 if __name__ == "__main__":

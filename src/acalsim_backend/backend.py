@@ -178,6 +178,7 @@ class ACALSimBackend:
             if "weights" in self.__dict__:  # another thread was faster
                 return self.__dict__["weights"]  # type: ignore[no-any-return]
             session = Session(self.target.hardware, self.machine, functional=self.functional, settings=self.qemu_config)
+            session.register(self)
             cache = self.__dict__["weights"] = WeightCache(session)
             return cache
 
@@ -188,6 +189,7 @@ class ACALSimBackend:
                 if shape.executable is not None:
                     shape.executable.close()
             if "weights" in self.__dict__:
+                self.weights.close()
                 self.session.close()
 
     # --- what torch.compile calls ---
@@ -285,6 +287,7 @@ class ACALSimBackend:
             del self._irs[next(iter(self._irs))]
         if graph is not None:
             self._graphs.add(graph)
+        self.reclaim()
         by_age = sorted(
             ((s.used, key, g, s) for g in self._graphs for key, s in g.shapes.items() if s is not shape),
             key=lambda item: item[0],
@@ -293,9 +296,14 @@ class ACALSimBackend:
         for _, key, owner, other in by_age:
             if total <= PROGRAM_CACHE_BYTES:
                 break
-            if owner.can_specialise:
-                total -= other.nbytes
-                del owner.shapes[key]
+            total -= other.nbytes
+            del owner.shapes[key]
+
+    def reclaim(self) -> None:
+        """Give up the Programs of graphs that no compiled model can run any more; they come back when called."""
+        for graph in list(self._graphs):
+            if graph.is_unused:
+                graph.shapes.clear()
 
     def record(self, report: RunReport) -> None:
         """Keep a report."""
@@ -501,16 +509,17 @@ def compile_model(
 
 
 def _with_own_code(model: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that calls ``model``, with a code object of its own.
+    """A function that calls ``model``, with a code object and globals of its own.
 
-    Dynamo keeps what it compiled at the code object, and all modules share one; so nothing is left behind, and calls
-    with other backends do not count towards a recompile limit.
+    Dynamo keeps what it compiled at the code object, and all modules share one; it enters names in the globals. So
+    nothing is left behind, and calls with other backends do not count towards a recompile limit.
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:
         return model(*args, **kwargs)
 
-    return types.FunctionType(call.__code__.replace(), call.__globals__, call.__name__, None, call.__closure__)
+    space = {"__name__": __name__, "__builtins__": __builtins__}
+    return types.FunctionType(call.__code__.replace(), space, call.__name__, None, call.__closure__)
 
 
 def _call(compiled: Callable[..., Any], arguments: Sequence[Any]) -> Any:
@@ -539,7 +548,10 @@ def simulate(
     with contextlib.closing(ACALSimBackend(mode="simulate", hardware=hardware, machine=machine, **options)) as backend:
         compiled = torch.compile(_with_own_code(model), backend=backend, dynamic=False)
         arguments = (inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs)
-        outputs = _call(compiled, arguments)
+        try:
+            outputs = _call(compiled, arguments)
+        finally:
+            watch.forget(backend)
     if not backend.reports:
         raise InputError(f"{type(model).__name__}: nothing was captured; the model runs no tensor operations")
     return outputs, RunReport.concatenate(backend.reports)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
-from acalsim_backend.errors import InputError
+from acalsim_backend.front import watch
 from acalsim_backend.front.captured import CapturedGraph, Output, OutputKind, no_modes
 from acalsim_backend.front.dynamo import AotGraph, static_inputs
 from acalsim_backend.ir import ACALSimIR, ACALSimOp
@@ -106,18 +106,19 @@ class Graph:
         self._backend = backend
         self._eager: Callable[..., Any] | None = gm.forward if backend.mode != "simulate" else None
         self.shapes: dict[tuple[Any, ...], Shape] = {}
-        captured = AotGraph(gm, static_inputs())
-        self._captured: AotGraph | None = captured
-        if not captured.is_dynamic:
+        self._captured = AotGraph(gm, static_inputs())
+        self._users: weakref.WeakSet[watch.Watcher] = weakref.WeakSet()
+        self._has_users = False
+        self._note_user()
+        if not self._captured.is_dynamic:
             with backend.lock, no_modes():
-                self._specialise(captured, captured.examples)
-            self._captured = None  # no other shapes will come
+                self._specialise(self._captured.examples)
 
-    def _specialise(self, captured: AotGraph, args: Sequence[Any]) -> Shape:
+    def _specialise(self, args: Sequence[Any]) -> Shape:
         """Compile for the shapes of ``args``; called under the backend's lock, with no torch mode active."""
         backend = self._backend
         start = time.perf_counter()
-        shape = compile_captured(backend, captured.at(args))
+        shape = compile_captured(backend, self._captured.at(args))
         if backend.mode == "simulate":
             shape.executable = backend.load(shape)
         shape.compile_s = time.perf_counter() - start
@@ -126,9 +127,15 @@ class Graph:
         return shape
 
     @property
-    def can_specialise(self) -> bool:
-        """Whether a shape that was given up can be compiled again."""
-        return self._captured is not None
+    def is_unused(self) -> bool:
+        """Whether the compiled models that ran it are gone."""
+        return self._has_users and not self._users
+
+    def _note_user(self) -> None:
+        call = watch.current_call()
+        if call is not None:
+            self._users.add(call.watcher)
+            self._has_users = True
 
     def __call__(self, *args: Any) -> Any:
         """Run on the machine, or eagerly in mode "compile"; compiles first when these shapes are new."""
@@ -141,11 +148,8 @@ class Graph:
 
     def _shape(self, args: Sequence[Any]) -> Shape:
         with self._backend.lock:
-            shape = self.shapes.get(_signature(args))
-            if shape is None:
-                if self._captured is None:
-                    raise InputError(f"captured for {list(self.shapes)}, called with {_signature(args)}")
-                shape = self._specialise(self._captured, args)
+            self._note_user()
+            shape = self.shapes.get(_signature(args)) or self._specialise(args)
             shape.used = next(_clock)
             return shape
 

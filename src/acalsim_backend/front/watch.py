@@ -8,11 +8,14 @@ backend around every call; here it notes which graphs ran and what Dynamo gave u
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +23,8 @@ from typing import Any, Protocol
 import torch
 from torch._dynamo import utils
 from torch._dynamo.repro.after_dynamo import WrapBackendDebug
+
+from acalsim_backend.errors import UsageError
 
 _LIMIT = "recompile limit exceeded"
 
@@ -43,6 +48,7 @@ class Uncaptured:
 class Call:
     """One call of a compiled model. ``runs`` is what the backend noted of each graph that ran in it."""
 
+    watcher: Watcher
     runs: list[Any] = field(default_factory=list)
     new: list[Uncaptured] = field(default_factory=list)
     """What Dynamo gave up on in this call."""
@@ -74,10 +80,16 @@ class Watcher:
         self._first = threading.RLock()
         self._has_run = False
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Watcher:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Watcher, (self._find,)
+
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
         stack: list[Call] = _calls.__dict__.setdefault("stack", [])
-        call = Call()
+        call = Call(self)
         stack.append(call)
         breaks, started = len(utils.graph_break_reasons), time.time_ns() // 1000
         raised = sys.exception()
@@ -91,10 +103,10 @@ class Watcher:
         if sys.exception() is not raised:
             return  # the call failed, and says so itself
         self._has_run = True
-        known = {(u.source, u.cause) for u in self._known}
+        known = {u.source for u in self._known}  # one line may break the graph and then be given up
         for found in (*_graph_breaks(breaks), *_given_up(started)):
-            if (found.source, found.cause) not in known:
-                known.add((found.source, found.cause))
+            if found.source not in known:
+                known.add(found.source)
                 call.new.append(found)
         if call.new or self._known:
             self._find().end_call(call, self._known)
@@ -127,7 +139,7 @@ def _limit(metrics: utils.CompilationMetrics) -> str:
     if "BACKEND_MATCH" in reason:
         reason, remedy = "each compilation had a backend of its own", "use one backend for all of them"
     else:
-        remedy = "use dynamic=True, or torch.compile(..., recompile_limit=N)"
+        remedy = "use torch.compile(..., dynamic=True), recompile_limit=N, or isolate_recompiles=True for many models"
     return f"PyTorch's recompile limit of {torch._dynamo.config.recompile_limit} is reached ({reason}); {remedy}"
 
 
@@ -169,21 +181,67 @@ class _RecurrentLayers:
 _recurrent_layers = _RecurrentLayers()
 
 
+def forget(backend: object) -> None:
+    """Drop everything that Dynamo compiled with a backend; what it compiled is found at code objects."""
+    from torch._C._dynamo.eval_frame import _debug_get_cache_entry_list, reset_code
+    from torch._dynamo.convert_frame import input_codes
+
+    for reference in list(input_codes.seen):
+        code = reference()
+        if code is not None and any(_backend_of(e.backend) is backend for e in _debug_get_cache_entry_list(code)):
+            reset_code(code)
+
+
+def _backend_of(wrapper: Any) -> object:
+    inner = getattr(wrapper, "_torchdynamo_orig_backend", wrapper)
+    backend = inner.compiler_fn if isinstance(inner, torch._TorchCompileWrapper) else inner
+    return backend._backend() if isinstance(backend, _WeakBackend) else backend
+
+
 def _context_of(wrapper: Any) -> Any:
     """What Dynamo takes for ``backend_ctx_ctor`` of a backend that ``torch.compile`` has wrapped."""
     if "backend_ctx_ctor" in wrapper.__dict__:
         return wrapper.__dict__["backend_ctx_ctor"]
-    backend: Any = wrapper
+    inner = wrapper._torchdynamo_orig_backend
     options: Mapping[str, Any] = {}
-    while True:
-        if isinstance(backend, torch._TorchCompileWrapper):
-            backend, options = backend.compiler_fn, backend.kwargs
-        elif hasattr(backend, "_torchdynamo_orig_backend"):
-            backend = backend._torchdynamo_orig_backend
-        else:
-            break
+    backend: Any = inner
+    if isinstance(inner, torch._TorchCompileWrapper):
+        backend, options = inner.compiler_fn, inner.kwargs
     find = getattr(backend, "watched", None)
-    return contextlib.nullcontext if find is None else Watcher(lambda: find(**options))
+    if find is None:
+        return contextlib.nullcontext
+    if isinstance(inner, torch._TorchCompileWrapper) and not inspect.isfunction(backend):
+        inner.compiler_fn = wrapper.compiler_fn = _WeakBackend(backend)
+    return Watcher(functools.partial(find, **options))
+
+
+class _WeakBackend:
+    """What Dynamo keeps of each backend it saw, until it is reset. A compiled model's Watcher holds the backend."""
+
+    __name__ = "acalsim"
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = weakref.ref(backend)
+        self._id = id(backend)
+
+    def __call__(self, gm: torch.fx.GraphModule, example_inputs: Sequence[Any], **kwargs: Any) -> Any:
+        backend = self._backend()
+        if backend is None:
+            raise UsageError("the backend of this model is gone; keep it, or the model that was compiled with it")
+        return backend(gm, example_inputs, **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _WeakBackend) and self._backend() is not None and self._backend() is other._backend()
+
+    def __hash__(self) -> int:
+        return self._id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _itself, (self._backend(),)
+
+
+def _itself(backend: Any) -> Any:
+    return backend
 
 
 # torch.compile's wrapper hides the attribute ``backend_ctx_ctor`` of the backend that it wraps.

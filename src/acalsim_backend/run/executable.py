@@ -12,6 +12,7 @@ import torch
 
 from acalsim_backend.codegen.snapshot import Snapshot
 from acalsim_backend.device.functional_torch import TORCH_DTYPES
+from acalsim_backend.errors import UsageError
 from acalsim_backend.program.abi import View
 from acalsim_backend.program.interface import Interface
 from acalsim_backend.program.program import TensorKind
@@ -19,7 +20,7 @@ from acalsim_backend.run.weights import Resident, WeightCache, raw_bytes
 
 if TYPE_CHECKING:
     from acalsim_backend.run.generated import GeneratedProgram
-    from acalsim_backend.run.session import Block, RunResult, Session
+    from acalsim_backend.run.session import Block, LoadedProgram, RunResult, Session
 
 
 @dataclass(eq=False)
@@ -54,7 +55,7 @@ class Executable:
         self.generated = generated
         self._session = session
         self._weights = weights
-        self._loaded = session.load(self.program)
+        self._loaded: LoadedProgram | None = session.load(self.program)
         self._prepare = session.load(interface.prepare.program) if interface.prepare else None
         self._prepared: dict[tuple[int, ...], _Prepared] = {}
         session.register(self)
@@ -90,6 +91,8 @@ class Executable:
                 bindings[number] = raw_bytes(args[position])
         prepared = self._prepare_weights(args)
         bindings.update(prepared)
+        if self._loaded is None:
+            raise UsageError(f"{self.program.name} was closed with its backend; compile the model again")
         return self._session.run(self._loaded, bindings), prepared
 
     def snapshot(self, args: Sequence[Any]) -> Snapshot:
@@ -104,9 +107,12 @@ class Executable:
         )
 
     def close(self) -> None:
-        """End the machine that runs the C form, if any."""
-        if self.generated is not None:
-            self.generated.close()
+        """Give guest memory back, and end the machine that runs the C form, if any; it cannot run any more."""
+        with self._session.lock:
+            self._loaded = self._prepare = None
+            self._prepared.clear()
+            if self.generated is not None:
+                self.generated.close()
 
     def reclaim(self) -> None:
         """Forget what was prepared from weights that no longer exist."""

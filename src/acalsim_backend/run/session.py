@@ -168,6 +168,7 @@ class Session:
         machine_class = find_machine(machine)
         self.lock = threading.RLock()
         self.ram = machine_class.ram_class(hardware.dram.size_mib)
+        self._is_shared = self.ram.shared
         self._heap = Heap(self.ram)
         self._watchdog = watchdog
         self._timed = machine_class.timed
@@ -219,7 +220,8 @@ class Session:
     def free(self, block: Block) -> None:
         """Give a block back now."""
         with self.lock:
-            self._heap.free(block)
+            if not self._closed:
+                self._heap.free(block)
 
     def load(self, program: Program) -> LoadedProgram:
         """Put a Program's image, constants and buffers into guest RAM; while it is there, the same one again.
@@ -307,11 +309,13 @@ class Session:
             self._closed = True
             if not self._is_foreign():  # the process that we were forked from still uses it
                 self._machine.close()
-            self._programs.clear()
+            # guest RAM goes with the last block that somebody holds
+            del self._machine, self._devices, self._running, self._heap, self.ram
+            self._arena = None
 
     def _is_foreign(self) -> bool:
         """Whether this is a forked process, and the machine is shared with the one that started it."""
-        return self.ram.shared and self._process != os.getpid()
+        return self._is_shared and self._process != os.getpid()
 
     def _check_usable(self) -> None:
         if self._closed:

@@ -77,6 +77,10 @@ class WeightCache:
         self.uploads += 1
         return resident
 
+    def close(self) -> None:
+        """Forget all weights."""
+        self._residents.clear()
+
     def reclaim(self) -> None:
         """Forget the weights of storages that no longer exist."""
         self._residents = {key: resident for key, resident in self._residents.items() if not resident.is_gone}
