@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from acalsim_backend.errors import ProgramError
 from acalsim_backend.program.abi import MAX_RANK, Opcode, Role
-from acalsim_backend.program.dependencies import conflicts
+from acalsim_backend.program.dependencies import ARENA, accesses, conflicts, indirect
+from acalsim_backend.program.intervals import IntervalMap
 from acalsim_backend.program.program import Program, TensorKind
 
 
@@ -69,48 +70,28 @@ def _operands(program: Program) -> Iterator[str]:
 
 def _order(program: Program) -> Iterator[str]:
     """Dependencies, followed transitively, must order every conflicting pair."""
-    before: list[int] = []
-    for command, earlier in zip(program.commands, conflicts(program.commands, program.tensors), strict=True):
-        reached = 0
-        for d in command.deps:
-            reached |= before[d] | 1 << d
-        before.append(reached)
-        for j in earlier:
-            if not reached >> j & 1:
-                yield f"command {command.id} touches bytes of command {j} but does not depend on it"
+    deps = [command.deps for command in program.commands]
+    earlier = conflicts(program.commands, program.tensors)
+    others = [[j for j in found if j not in own] for found, own in zip(earlier, deps, strict=True)]
+    for i, (asked, implied) in enumerate(zip(others, indirect(deps, others), strict=True)):
+        for j in asked:
+            if j not in implied:
+                yield f"command {i} touches bytes of command {j} but does not depend on it"
 
 
 def _clobbered(program: Program) -> Iterator[str]:
     """Nothing reads arena bytes that were last written for another tensor, or never."""
-    writers: list[tuple[int, int, int]] = []  # low, high, tensor; disjoint
+    owners = IntervalMap(-1)  # the tensor for which bytes were written last
     for command in program.commands:
-        for view in command.reads():
-            tensor = program.tensors[view.tensor]
-            if tensor.kind is not TensorKind.ARENA or view.numel == 0:
+        for access in accesses(command, program.tensors):
+            if access.memory != ARENA:
                 continue
-            low, high = (tensor.offset + b for b in view.extent)
-            covered = 0
-            for a, b, owner in writers:
-                if a < high and low < b:
-                    covered += min(b, high) - max(a, low)
-                    if owner != tensor.id:
-                        yield (
-                            f"command {command.id} reads {tensor.name} from arena bytes that "
-                            f"{program.tensors[owner].name} has overwritten"
-                        )
-            if covered == 0:
-                yield f"command {command.id} reads {tensor.name} before anything wrote it"
-        for view in command.writes():
-            tensor = program.tensors[view.tensor]
-            if tensor.kind is TensorKind.ARENA and view.numel:
-                low, high = (tensor.offset + b for b in view.extent)
-                writers = [part for w in writers for part in _cut(w, low, high)]
-                writers.append((low, high, tensor.id))
-
-
-def _cut(writer: tuple[int, int, int], low: int, high: int) -> Iterator[tuple[int, int, int]]:
-    a, b, owner = writer
-    if a < low:
-        yield a, min(b, low), owner
-    if high < b:
-        yield max(a, high), b, owner
+            if access.write:
+                owners.assign(access.low, access.high, access.tensor)
+                continue
+            found = set(owners.within(access.low, access.high))
+            what = f"command {command.id} reads {program.tensors[access.tensor].name}"
+            if found == {-1}:
+                yield f"{what} before anything wrote it"
+            for owner in sorted(found - {-1, access.tensor}):
+                yield f"{what} from arena bytes that {program.tensors[owner].name} has overwritten"
