@@ -16,12 +16,12 @@ from acalsim_backend.errors import ProgramError, UnknownNameError, UnsupportedEr
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.models.resnet import resnet18
 from acalsim_backend.passes import Target, compile_ir
-from acalsim_backend.program.abi import DType, Opcode, Placement, View
-from acalsim_backend.program.commands import Copy, decode
-from acalsim_backend.program.dependencies import accesses, conflicts, dependencies
+from acalsim_backend.program.abi import Opcode, Placement
+from acalsim_backend.program.commands import decode
+from acalsim_backend.program.dependencies import dependencies
 from acalsim_backend.program.dump import dump
 from acalsim_backend.program.image import build_image
-from acalsim_backend.program.program import Tensor, TensorKind
+from acalsim_backend.program.program import TensorKind
 from acalsim_backend.program.verify import verify
 
 
@@ -193,43 +193,6 @@ def test_does_place_cpu_leave_the_accelerator_nothing():
 
 
 # --- Program ---
-
-
-@st.composite
-def copies(draw):
-    """Programs of copies between random windows of an arena."""
-    commands = []
-    tensors = tuple(Tensor(i, f"t{i}", TensorKind.ARENA, DType.U8, (64,), offset=32 * i) for i in range(4))
-    for i in range(draw(st.integers(1, 12))):
-        size = draw(st.integers(1, 16))
-        views = [
-            View(draw(st.integers(0, 3)), DType.U8, (size,), (1,), draw(st.integers(0, 64 - size))) for _ in range(2)
-        ]
-        commands.append(Copy(x=views[0], out=views[1], id=i))
-    return tensors, commands
-
-
-@given(copies())
-def test_do_reduced_dependencies_order_exactly_what_touches_the_same_bytes(case):
-    tensors, commands = case
-
-    def touched(command):
-        return [({a.low + i for i in range(a.high - a.low)}, a.write) for a in accesses(command, tensors)]
-
-    expected = {
-        (i, j)
-        for j, later in enumerate(commands)
-        for i, earlier in enumerate(commands[:j])
-        if any(a & b and (w or v) for a, w in touched(earlier) for b, v in touched(later))
-    }
-    assert {(i, j) for j, found in enumerate(conflicts(commands, tensors)) for i in found} == expected
-    reached = [set() for _ in commands]
-    for j, deps in enumerate(dependencies(commands, tensors)):
-        for d in deps:
-            assert not any(d in reached[other] for other in deps), "a dependency that others already imply"
-        reached[j] = {r for d in deps for r in reached[d] | {d}}
-    for i, j in expected:
-        assert i in reached[j]
 
 
 def two_products():

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from acalsim_backend.program.abi import Opcode, View
+from acalsim_backend.program.abi import Opcode, Role
 from acalsim_backend.program.commands import Command
 from acalsim_backend.program.intervals import IntervalMap
 from acalsim_backend.program.program import Tensor, TensorKind
@@ -45,26 +45,24 @@ class _Piece(NamedTuple):
 
 def accesses(command: Command, tensors: Sequence[Tensor]) -> list[Access]:
     """Every byte range that a command reads or writes, reads first; views without elements touch none."""
-
-    def touched(views: Sequence[View], write: bool) -> list[Access]:
-        found = []
-        for view in views:
-            low, high = view.extent
-            if low < high:
-                tensor = tensors[view.tensor]
-                memory, offset = (ARENA, tensor.offset) if tensor.kind is TensorKind.ARENA else (tensor.id, 0)
-                found.append(Access(tensor.id, memory, offset + low, offset + high, write))
-        return found
-
-    return touched(command.reads(), False) + touched(command.writes(), True)
+    reads: list[Access] = []
+    writes: list[Access] = []
+    for _, role, _, view in command.operands():
+        low, high = view.extent
+        if low < high:
+            tensor = tensors[view.tensor]
+            memory, offset = (ARENA, tensor.offset) if tensor.kind is TensorKind.ARENA else (tensor.id, 0)
+            write = role is Role.OUT
+            (writes if write else reads).append(Access(tensor.id, memory, offset + low, offset + high, write))
+    return reads + writes
 
 
-def conflicts(commands: Sequence[Command], tensors: Sequence[Tensor]) -> list[list[int]]:
+def conflicts(commands: Sequence[Command], touched: Sequence[Sequence[Access]]) -> list[list[int]]:
     """For each command the latest ones before it, ascending, whose order against it matters (RAW, WAR, WAW, BARRIER).
 
-    Earlier ones matter as well, but these lead to them: any order that keeps the pairs returned keeps all.
+    ``touched`` are the ``accesses`` of each command. Earlier commands matter as well, but these lead to them: any order
+    that keeps the pairs returned keeps all.
     """
-    touched = [accesses(command, tensors) for command in commands]
     written = {a.memory for own in touched for a in own if a.write}  # nobody waits for what was only read
     memories: defaultdict[int, IntervalMap[_Piece]] = defaultdict(lambda: IntervalMap(_Piece(-1, None)))
     ends: set[int] = set()  # commands that nobody waits for, since the last barrier
@@ -132,7 +130,7 @@ def indirect(edges: Sequence[Sequence[int]], asked: Sequence[Sequence[int]]) -> 
 
 
 def dependencies(commands: Sequence[Command], tensors: Sequence[Tensor]) -> list[tuple[int, ...]]:
-    """The transitive reduction of ``conflicts``."""
-    earlier = conflicts(commands, tensors)
+    """For each command those that it has to wait for: the transitive reduction of ``conflicts``."""
+    earlier = conflicts(commands, [accesses(command, tensors) for command in commands])
     implied = indirect(earlier, [found[:-1] for found in earlier])
     return [tuple(j for j in found if j not in through) for found, through in zip(earlier, implied, strict=True)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from acalsim_backend.errors import ProgramError
-from acalsim_backend.program.abi import MAX_RANK, Opcode, Role
-from acalsim_backend.program.dependencies import ARENA, accesses, conflicts, indirect
+from acalsim_backend.program.abi import MAX_RANK, Opcode, Role, View
+from acalsim_backend.program.dependencies import ARENA, Access, accesses, conflicts, indirect
 from acalsim_backend.program.intervals import IntervalMap
-from acalsim_backend.program.program import Program, TensorKind
+from acalsim_backend.program.program import Program, Tensor, TensorKind
+
+_READ_ONLY = frozenset({TensorKind.WEIGHT, TensorKind.CONSTANT, TensorKind.PREPARED})
+_MOST_DEPS = 0xFFFF  # what a command's header can count
 
 
 def verify(program: Program) -> None:
@@ -19,7 +22,8 @@ def verify(program: Program) -> None:
     """
     problems = [*_tables(program), *_operands(program)]
     if not problems:
-        problems = [*_order(program), *_clobbered(program)]
+        touched = [accesses(command, program.tensors) for command in program.commands]
+        problems = [*_order(program, touched), *_clobbered(program, touched)]
     if problems:
         raise ProgramError(f"{program.name}: not a valid Program:\n" + "\n".join(f"  {p}" for p in problems))
 
@@ -44,34 +48,41 @@ def _tables(program: Program) -> Iterator[str]:
             yield f"command {i} covers origins {command.origin}, the table has {len(program.origins)}"
         if any(not 0 <= d < i for d in command.deps):
             yield f"command {i} depends on {command.deps}, expected ids below its own"
+        if len(command.deps) > _MOST_DEPS:
+            yield f"command {i} waits for {len(command.deps)} others, a command can name {_MOST_DEPS}"
 
 
 def _operands(program: Program) -> Iterator[str]:
     for command in program.commands:
-        where = f"command {command.id} ({program.describe(command)})"
+        lowest = 0 if command.opcode is Opcode.HOST else 1
         for name, role, _, view in command.operands():
-            if not 0 <= view.tensor < len(program.tensors):
-                yield f"{where}: {name} refers to tensor {view.tensor} of {len(program.tensors)}"
-                continue
-            tensor = program.tensors[view.tensor]
-            lowest = 0 if command.opcode is Opcode.HOST else 1
-            if not lowest <= len(view.dims) <= MAX_RANK or len(view.strides) != len(view.dims):
-                got = f"{len(view.dims)} dims and {len(view.strides)} strides"
-                yield f"{where}: {name} has {got}, expected {lowest} to {MAX_RANK}"
-                continue
-            low, high = view.extent
-            if low < 0 or high > tensor.nbytes:
-                yield f"{where}: {name} reaches bytes {low} to {high} of {tensor.name}, which has {tensor.nbytes}"
-            if role is Role.OUT and tensor.kind in (TensorKind.WEIGHT, TensorKind.CONSTANT, TensorKind.PREPARED):
-                yield f"{where}: {name} writes {tensor.name}, which is a {tensor.kind.value}"
-            if role is Role.OUT and any(s == 0 and d > 1 for d, s in zip(view.dims, view.strides, strict=True)):
-                yield f"{where}: {name} is written with stride 0"
+            for problem in _operand(program.tensors, view, role, lowest):
+                yield f"command {command.id} ({program.describe(command)}): {name} {problem}"
 
 
-def _order(program: Program) -> Iterator[str]:
+def _operand(tensors: Sequence[Tensor], view: View, role: Role, lowest: int) -> Iterator[str]:
+    if not 0 <= view.tensor < len(tensors):
+        yield f"refers to tensor {view.tensor} of {len(tensors)}"
+        return
+    tensor = tensors[view.tensor]
+    if not lowest <= len(view.dims) <= MAX_RANK or len(view.strides) != len(view.dims):
+        got = f"{len(view.dims)} dims and {len(view.strides)} strides"
+        yield f"has {got}, expected {lowest} to {MAX_RANK}"
+        return
+    low, high = view.extent
+    if low < 0 or high > tensor.nbytes:
+        yield f"reaches bytes {low} to {high} of {tensor.name}, which has {tensor.nbytes}"
+    if role is Role.OUT:
+        if tensor.kind in _READ_ONLY:
+            yield f"writes {tensor.name}, which is a {tensor.kind.value}"
+        if 0 in view.strides and any(s == 0 and d > 1 for d, s in zip(view.dims, view.strides, strict=True)):
+            yield "is written with stride 0"
+
+
+def _order(program: Program, touched: Sequence[Sequence[Access]]) -> Iterator[str]:
     """Dependencies, followed transitively, must order every conflicting pair."""
     deps = [command.deps for command in program.commands]
-    earlier = conflicts(program.commands, program.tensors)
+    earlier = conflicts(program.commands, touched)
     others = [[j for j in found if j not in own] for found, own in zip(earlier, deps, strict=True)]
     for i, (asked, implied) in enumerate(zip(others, indirect(deps, others), strict=True)):
         for j in asked:
@@ -79,11 +90,11 @@ def _order(program: Program) -> Iterator[str]:
                 yield f"command {i} touches bytes of command {j} but does not depend on it"
 
 
-def _clobbered(program: Program) -> Iterator[str]:
+def _clobbered(program: Program, touched: Sequence[Sequence[Access]]) -> Iterator[str]:
     """Nothing reads arena bytes that were last written for another tensor, or never."""
     owners = IntervalMap(-1)  # the tensor for which bytes were written last
-    for command in program.commands:
-        for access in accesses(command, program.tensors):
+    for command, own in zip(program.commands, touched, strict=True):
+        for access in own:
             if access.memory != ARENA:
                 continue
             if access.write:
