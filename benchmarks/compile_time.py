@@ -1,12 +1,13 @@
 """How does the time to compile grow with the number of commands? Processor seconds, all in one process.
 
-First linking and verifying: graphs of 1,000 to 32,000 commands in the shapes that are hard for one step or another, with
-what the passes before them take. Then whole models, from captured IR to verified Program, per command.
+First linking and verifying: graphs of 1,000 to 32,000 commands in the shapes that are hard for one step or another,
+with what the passes before them take. Then whole models, from captured IR to verified Program, per command.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import time
 from collections.abc import Callable
@@ -185,11 +186,28 @@ def captured() -> dict[str, ACALSimIR]:
     return {name: ACALSimCompiler().compile(graph, inputs) for name, (graph, inputs) in graphs.items()}
 
 
-def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
+def seconds(call: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     """Processor time of this thread, and what ``call`` returned."""
     start = time.thread_time()
-    result = call()
+    result = call(*arguments)
     return time.thread_time() - start, result
+
+
+def compiled_in_steps(ir: ACALSimIR) -> dict[str, Any]:
+    """Processor seconds of every step, and the number of commands."""
+    captured_ops, target = tuple(ir.ops), Target()
+    row: dict[str, Any] = {}
+    row["fuse"], ir = seconds(IR_PASSES[-1].apply, ir, target)
+    row["lower"], lowered = seconds(Lowering(ir, captured_ops).run)
+    row["plan"] = 0.0
+    for command_pass in COMMAND_PASSES:
+        taken, lowered = seconds(command_pass.apply, lowered, target)
+        row["plan"] += taken
+    row["link"], program = seconds(link, lowered, None)
+    row["verify"], _ = seconds(verify, program)
+    row["both"] = row["link"] + row["verify"]
+    row["image"], _ = seconds(build_image, program)
+    return {"commands": len(program.commands)} | row
 
 
 def main() -> None:
@@ -198,46 +216,22 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    print(
-        f"{'shape':10}{'commands':>9}{'fuse':>8}{'lower':>8}{'plan':>8}{'link':>8}{'verify':>8}{'both':>8}{'limit':>7}{'image':>8}"
-    )
+    steps = ("fuse", "lower", "plan", "link", "verify", "both", "image")
+    print(f"{'shape':10}{'commands':>9}" + "".join(f"{step:>8}" for step in steps) + f"{'limit of both':>15}")
     for shape in SHAPES:
         for n in (1_000, 2_000, 4_000, 8_000, 16_000, 32_000):
-            if n > arguments.most:
-                continue
-            ir = shape(n)
-            captured_ops, target = tuple(ir.ops), Target()
-            fuse, ir = seconds(lambda: IR_PASSES[-1].apply(ir, target))
-            lower, lowered = seconds(lambda: Lowering(ir, captured_ops).run())
-
-            def plan(lowered: Any = lowered) -> Any:
-                for command_pass in COMMAND_PASSES:
-                    lowered = command_pass.apply(lowered, target)
-                return lowered
-
-            planned, lowered = seconds(plan)
-            linked, program = seconds(lambda: link(lowered, None))
-            verified, _ = seconds(lambda: verify(program))
-            image, _ = seconds(lambda: build_image(program))
-            count = len(program.commands)
-            row = {"shape": shape.__name__, "commands": count, "fuse": fuse, "lower": lower, "plan": planned}
-            row |= {
-                "link": linked,
-                "verify": verified,
-                "both": linked + verified,
-                "limit": LIMITS.get(n),
-                "image": image,
-            }
-            rows.append(row)
-            limit = f"{LIMITS[n]:7.1f}" if n in LIMITS else " " * 7
-            print(
-                f"{shape.__name__:10}{count:9,}{fuse:8.3f}{lower:8.3f}{planned:8.3f}{linked:8.3f}{verified:8.3f}"
-                f"{linked + verified:8.3f}{limit}{image:8.3f}",
-                flush=True,
-            )
+            if n <= arguments.most:
+                ir = shape(n)
+                gc.collect()
+                gc.freeze()  # what is not part of this compilation is not searched for garbage during it
+                row = compiled_in_steps(ir)
+                rows.append({"shape": shape.__name__} | row)
+                limit = f"{LIMITS[n]:15.1f}" if n in LIMITS else ""
+                times = "".join(f"{row[step]:8.3f}" for step in steps)
+                print(f"{shape.__name__:10}{row['commands']:9,}{times}{limit}", flush=True)
     print()
     for name, ir in captured().items():
-        total, compiled = seconds(lambda: compile_ir(ir, Target()))
+        total, compiled = seconds(compile_ir, ir, Target())
         count = len(compiled.program.commands)
         each = total / count * 1e6
         rows.append({"model": name, "commands": count, "compile_ir": total})
