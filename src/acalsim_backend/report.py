@@ -410,7 +410,7 @@ def _limits(timing: CommandTiming, hardware: HardwareConfig) -> dict[str, Any]:
         "stall": timing.stall,
         "row_hit_rate": row_hit_rate(timing.row_hits, timing.bursts),
         "bank_conflict_cycles": timing.bank_conflict_cycles,
-        "roofline": dataclasses.asdict(place) if place else None,
+        "roofline": dict(vars(place)) if place else None,
     }
 
 

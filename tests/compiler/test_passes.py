@@ -14,14 +14,17 @@ from torch.nn import functional as F  # noqa: N812  # its name everywhere
 from acalsim_backend.compiler import ACALSimCompiler
 from acalsim_backend.errors import ProgramError, UnknownNameError, UnsupportedError
 from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
 from acalsim_backend.models.resnet import resnet18
+from acalsim_backend.ops.vector import compile_group
 from acalsim_backend.passes import Target, compile_ir
-from acalsim_backend.program.abi import DType, Opcode, Placement, View
-from acalsim_backend.program.commands import Copy, decode
-from acalsim_backend.program.dependencies import accesses, conflicts, dependencies
+from acalsim_backend.passes.fuse_pointwise import FusePointwise
+from acalsim_backend.program.abi import Opcode, Placement
+from acalsim_backend.program.commands import decode
+from acalsim_backend.program.dependencies import dependencies
 from acalsim_backend.program.dump import dump
 from acalsim_backend.program.image import build_image
-from acalsim_backend.program.program import Tensor, TensorKind
+from acalsim_backend.program.program import TensorKind
 from acalsim_backend.program.verify import verify
 
 
@@ -195,43 +198,6 @@ def test_does_place_cpu_leave_the_accelerator_nothing():
 # --- Program ---
 
 
-@st.composite
-def copies(draw):
-    """Programs of copies between random windows of an arena."""
-    commands = []
-    tensors = tuple(Tensor(i, f"t{i}", TensorKind.ARENA, DType.U8, (64,), offset=32 * i) for i in range(4))
-    for i in range(draw(st.integers(1, 12))):
-        size = draw(st.integers(1, 16))
-        views = [
-            View(draw(st.integers(0, 3)), DType.U8, (size,), (1,), draw(st.integers(0, 64 - size))) for _ in range(2)
-        ]
-        commands.append(Copy(x=views[0], out=views[1], id=i))
-    return tensors, commands
-
-
-@given(copies())
-def test_do_reduced_dependencies_order_exactly_what_touches_the_same_bytes(case):
-    tensors, commands = case
-
-    def touched(command):
-        return [({a.low + i for i in range(a.high - a.low)}, a.write) for a in accesses(command, tensors)]
-
-    expected = {
-        (i, j)
-        for j, later in enumerate(commands)
-        for i, earlier in enumerate(commands[:j])
-        if any(a & b and (w or v) for a, w in touched(earlier) for b, v in touched(later))
-    }
-    assert {(i, j) for j, found in enumerate(conflicts(commands, tensors)) for i in found} == expected
-    reached = [set() for _ in commands]
-    for j, deps in enumerate(dependencies(commands, tensors)):
-        for d in deps:
-            assert not any(d in reached[other] for other in deps), "a dependency that others already imply"
-        reached[j] = {r for d in deps for r in reached[d] | {d}}
-    for i, j in expected:
-        assert i in reached[j]
-
-
 def two_products():
     w = torch.randn(4, 4)
     return program_of(lambda x, w: F.softmax(x @ w, -1) @ w, x44, w, static=(1,)).program
@@ -341,3 +307,45 @@ def test_does_a_program_with_more_pointwise_work_than_one_command_holds_still_ve
     for command in compiled.program.commands:
         assert command.n_inputs <= 8
         assert command.n_instructions <= 32
+
+
+def random_graph(draw):
+    """IR of pointwise sums, products and row sums of what came before, near by and far away."""
+    ir = ACALSimIR("g", inputs=["x"], arguments={"x": 0, "w": 1})
+    ir.add_tensor(TensorDesc("x", (4, 4), is_input=True))
+    ir.add_tensor(TensorDesc("w", (4, 4), is_param=True))
+    names = ["x"]
+    for i in range(draw(st.integers(1, 40))):
+        kind = draw(st.sampled_from(["ADD", "ADD", "MUL", "RELU", "MATMUL", "SOFTMAX"]))
+        x, y = (names[draw(st.integers(0, len(names) - 1))] for _ in range(2))
+        inputs, roles = {
+            "ADD": ([x, y], "self other"),
+            "MUL": ([x, y], "self other"),
+            "MATMUL": ([x, "w"], "self mat2"),
+        }.get(kind, ([x], "self"))
+        attrs = {"dim": -1, "half_to_float": False} if kind == "SOFTMAX" else {}
+        names.append(ir.add_tensor(TensorDesc(f"t_{i}", (4, 4))).name)
+        ir.add_op(
+            ACALSimOp(ACALSimOpType[kind], names[-1], inputs, [names[-1]], attrs, roles=roles.split(), results=[0])
+        )
+    ir.outputs = draw(st.lists(st.sampled_from(names[1:]), min_size=1, max_size=3, unique=True))
+    return ir
+
+
+@given(st.data())
+def test_are_groups_free_of_cycles_and_as_large_as_a_producer_allows(data):
+    ir = random_graph(data.draw)
+    fused = FusePointwise().apply(ir, Target())
+    fused.verify()
+    assert sorted(c for op in fused.ops for c in op.covers) == list(range(len(ir.ops)))
+    for op in fused.ops:
+        if op.body:
+            assert compile_group(op.body, op.outputs, ir)[1] is not None
+    pointwise = (ACALSimOpType.ADD, ACALSimOpType.MUL, ACALSimOpType.RELU)
+    users = fused.users()
+    for op in fused.ops:  # a pointwise operation alone whose only reader is another one alone would have been joined
+        if op.op_type in pointwise and op.outputs[0] not in ir.outputs:
+            readers = users[op.outputs[0]]
+            assert not (
+                len(readers) == 1 and readers[0].op_type in pointwise and set(readers[0].inputs) == set(op.outputs)
+            )

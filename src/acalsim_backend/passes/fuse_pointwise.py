@@ -6,22 +6,32 @@ and comes back. Groups are merged greedily in execution order.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops import operator_of
-from acalsim_backend.ops.vector import Pointwise, compile_group
+from acalsim_backend.ops.vector import Emitter, Pointwise
 from acalsim_backend.passes.target import Target
 
 
 @dataclass
 class _Node:
-    """A group (or a single other operation); ``before`` is the bit set of nodes that must run earlier."""
+    """A group (``bit`` is its own) or a single other operation (``bit`` is 0).
 
-    ops: list[ACALSimOp]
+    ``before`` are the bits of the groups that must run earlier, kept while operations to come read from this node:
+    ``readers`` counts these. ``sources`` and ``followers`` are the nodes next to it.
+    """
+
     shape: tuple[int, ...] | None
+    bit: int
+    ops: list[ACALSimOp] = field(default_factory=list)
     before: int = 0
+    readers: int = 0
     members: set[str] = field(default_factory=set)
+    sources: set[int] = field(default_factory=set)
+    followers: set[int] = field(default_factory=set)
+    code: Emitter | None = None
 
 
 @dataclass(frozen=True)
@@ -31,98 +41,125 @@ class FusePointwise:
     name: str = "fuse_pointwise"
 
     def apply(self, ir: ACALSimIR, target: Target) -> ACALSimIR:
-        users, escaping = ir.users(), ir.escaping()
-        nodes: list[_Node] = []
-        owner: dict[str, int] = {}
-        for op in ir.ops:
-            sources = {owner[n] for n in op.inputs if n in owner}
-            shape = ir.tensors[op.outputs[0]].shape if isinstance(operator_of(op), Pointwise) else None
-            home = None
-            if shape is not None:
-                for candidate in sorted(sources, reverse=True):
-                    if _joins(op, shape, candidate, nodes, sources, ir, users, escaping):
-                        home = candidate
-                        break
-            if home is None:
-                nodes.append(_Node([], shape))
-                home = len(nodes) - 1
-            node = nodes[home]
-            node.ops.append(op)
-            node.members.update(op.outputs)
-            earlier = node.before
-            for s in sources - {home}:
-                earlier |= nodes[s].before | 1 << s
-            if earlier != node.before:
-                node.before = earlier
-                for other in nodes:  # whoever waits for this node now waits for its new predecessors too
-                    if other.before >> home & 1:
-                        other.before |= earlier
-            owner.update(dict.fromkeys(op.outputs, home))
-        return replace(ir, ops=[_fused(node, users, escaping) for node in _sorted(nodes)])
+        return _Fusion(ir).run()
 
 
-def _joins(
-    op: ACALSimOp,
-    shape: tuple[int, ...],
-    candidate: int,
-    nodes: list[_Node],
-    sources: set[int],
-    ir: ACALSimIR,
-    users: dict[str, list[ACALSimOp]],
-    escaping: set[str],
-) -> bool:
-    node = nodes[candidate]
-    if node.shape != shape or any(nodes[s].before >> candidate & 1 for s in sources - {candidate}):
-        return False
-    body = (*node.ops, op)
-    outputs = _outputs(body, users, escaping)
-    return compile_group(body, outputs, ir)[1] is not None
+class _Fusion:
+    def __init__(self, ir: ACALSimIR) -> None:
+        self.ir = ir
+        self.users, self.escaping = ir.users(), ir.escaping()
+        self.nodes: list[_Node] = []
+        self.owner: dict[str, int] = {}
+        self.groups = 0
 
+    def run(self) -> ACALSimIR:
+        for op in self.ir.ops:
+            self._place(op)
+        return replace(self.ir, ops=[self._fused(node) for node in _sorted(self.nodes)])
 
-def _outputs(body: tuple[ACALSimOp, ...], users: dict[str, list[ACALSimOp]], escaping: set[str]) -> list[str]:
-    """Results that somebody outside the group needs."""
-    inside = {id(op) for op in body}
-    return [
-        name
-        for op in body
-        for name in op.outputs
-        if name in escaping or not users[name] or any(id(u) not in inside for u in users[name])
-    ]
+    def _place(self, op: ACALSimOp) -> None:
+        """Let the operation join a group, or make it a node of its own."""
+        read = [self.owner[n] for n in dict.fromkeys(op.inputs) if n in self.owner]
+        sources = set(read)
+        shape = self.ir.tensors[op.outputs[0]].shape if isinstance(operator_of(op), Pointwise) else None
+        home = None
+        if shape is not None:
+            home = next((c for c in sorted(sources, reverse=True) if self._joins(op, shape, c, sources)), None)
+        if home is None:
+            home = len(self.nodes)
+            self.nodes.append(_Node(shape, 0 if shape is None else 1 << self.groups))
+            self.groups += shape is not None
+        node = self.nodes[home]
+        node.ops.append(op)
+        node.members.update(op.outputs)
+        node.readers += sum(len(self.users[n]) for n in op.outputs)
+        self.owner.update(dict.fromkeys(op.outputs, home))
+        earlier = 0
+        for s in sources - {home}:
+            earlier |= self.nodes[s].before | self.nodes[s].bit
+            node.sources.add(s)
+            self.nodes[s].followers.add(home)
+        if earlier & ~node.before:
+            for waiting in self._from(home):
+                if waiting.readers:
+                    waiting.before |= earlier
+        for s in read:
+            self.nodes[s].readers -= 1
+            if not self.nodes[s].readers:
+                self.nodes[s].before = 0
 
+    def _from(self, home: int) -> Iterator[_Node]:
+        """A node and all that must run after it."""
+        seen, stack = {home}, [home]
+        while stack:
+            node = self.nodes[stack.pop()]
+            yield node
+            stack += node.followers - seen
+            seen |= node.followers
 
-def _fused(node: _Node, users: dict[str, list[ACALSimOp]], escaping: set[str]) -> ACALSimOp:
-    if len(node.ops) == 1:
-        return node.ops[0]
-    outputs = _outputs(tuple(node.ops), users, escaping)
-    inputs = dict.fromkeys(n for op in node.ops for n in op.inputs if n not in node.members)
-    last = node.ops[-1]
-    return ACALSimOp(
-        ACALSimOpType.VECTOR,
-        "_".join(op.op_type.name.lower() for op in node.ops),
-        list(inputs),
-        outputs,
-        roles=[f"inputs.{i}" for i in range(len(inputs))],
-        results=list(range(len(outputs))),
-        module=last.module,
-        source=last.source,
-        covers=tuple(dict.fromkeys(c for op in node.ops for c in op.covers)),
-        body=tuple(node.ops),
-    )
+    def _joins(self, op: ACALSimOp, shape: tuple[int, ...], candidate: int, sources: set[int]) -> bool:
+        node = self.nodes[candidate]
+        if node.shape != shape or any(self.nodes[s].before & node.bit for s in sources - {candidate}):
+            return False
+        if node.code is None:
+            node.code = Emitter(self.ir)
+            node.code.run(node.ops[0])
+        code = replace(
+            node.code,
+            inputs=[*node.code.inputs],
+            code=[*node.code.code],
+            values={**node.code.values},
+            memo={**node.code.memo},
+        )
+        code.run(op)
+        if code.finish(self._outputs([*node.ops, op])) is None:
+            return False
+        node.code = code
+        return True
+
+    def _outputs(self, body: list[ACALSimOp]) -> list[str]:
+        """Results that somebody outside the group needs."""
+        inside = {id(op) for op in body}
+        return [
+            name
+            for op in body
+            for name in op.outputs
+            if name in self.escaping or not self.users[name] or any(id(u) not in inside for u in self.users[name])
+        ]
+
+    def _fused(self, node: _Node) -> ACALSimOp:
+        if len(node.ops) == 1:
+            return node.ops[0]
+        outputs = self._outputs(node.ops)
+        inputs = dict.fromkeys(n for op in node.ops for n in op.inputs if n not in node.members)
+        last = node.ops[-1]
+        return ACALSimOp(
+            ACALSimOpType.VECTOR,
+            "_".join(op.op_type.name.lower() for op in node.ops),
+            list(inputs),
+            outputs,
+            roles=[f"inputs.{i}" for i in range(len(inputs))],
+            results=list(range(len(outputs))),
+            module=last.module,
+            source=last.source,
+            covers=tuple(dict.fromkeys(c for op in node.ops for c in op.covers)),
+            body=tuple(node.ops),
+        )
 
 
 def _sorted(nodes: list[_Node]) -> list[_Node]:
-    """Topological order that stays close to the original one."""
-    done = 0
-    order: list[_Node] = []
-    waiting = list(enumerate(nodes))
-    while waiting:
-        rest = []
-        for index, node in waiting:
-            if node.before & ~done:
-                rest.append((index, node))
-            else:
-                order.append(node)
-                done |= 1 << index
-        assert len(rest) < len(waiting), "a cycle among groups"
-        waiting = rest
-    return order
+    """Topological order that stays close to the original one.
+
+    It is that of sweeps over the nodes, each of which takes those whose sources were taken.
+    """
+    sweep = [0] * len(nodes)
+    missing = [len(node.sources) for node in nodes]
+    ready = [i for i, count in enumerate(missing) if not count]
+    for i in ready:  # grows
+        for j in nodes[i].followers:
+            sweep[j] = max(sweep[j], sweep[i] + (j < i))
+            missing[j] -= 1
+            if not missing[j]:
+                ready.append(j)
+    assert len(ready) == len(nodes), "a cycle among groups"
+    return [nodes[i] for i in sorted(range(len(nodes)), key=lambda i: (sweep[i], i))]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from acalsim_backend.ops.lowering import Lowered
 from acalsim_backend.passes.target import Target
 from acalsim_backend.program.abi import Opcode, View
@@ -85,19 +87,24 @@ def _whole(view: View, tensors: tuple[Tensor, ...]) -> bool:
 
 
 def _assign(buffers: list[_Buffer]) -> int:
-    """Lowest free offset for each buffer, largest first; returns the arena's size."""
-    placed: list[_Buffer] = []
-    for buffer in sorted(buffers, key=lambda b: (-b.size, b.first)):
-        offset = 0
-        for other in placed:  # kept sorted by offset
-            if other.first > buffer.last or other.last < buffer.first:
-                continue
-            if other.offset - offset >= buffer.size:
-                break
-            offset = max(offset, other.offset + other.size)
-        buffer.offset = offset
-        placed.append(buffer)
-        placed.sort(key=lambda b: b.offset)
+    """Lowest free offset for each buffer, largest first; returns the arena's size.
+
+    What is placed stands in columns, sorted by offset: n buffers take n sweeps of at most n numbers each, at about a
+    nanosecond per number.
+    """
+    placed = np.zeros((4, len(buffers)), np.int64)
+    for count, buffer in enumerate(sorted(buffers, key=lambda b: (-b.size, b.first))):
+        first, last, offset, end = placed[:, :count]
+        alive = np.flatnonzero((first <= buffer.last) & (last >= buffer.first))
+        tops = np.maximum.accumulate(end[alive])
+        gaps = offset[alive]
+        gaps[1:] -= tops[:-1]
+        fits = np.flatnonzero(gaps >= buffer.size)
+        below = fits[0] if len(fits) else len(alive)
+        buffer.offset = int(tops[below - 1]) if below else 0
+        at = int(np.searchsorted(offset, buffer.offset, side="right"))
+        placed[:, at + 1 : count + 1] = placed[:, at:count]
+        placed[:, at] = buffer.first, buffer.last, buffer.offset, buffer.offset + buffer.size
     return max((b.offset + b.size for b in buffers), default=0)
 
 

@@ -210,11 +210,14 @@ class View:
     @property
     def extent(self) -> tuple[int, int]:
         """Half-open byte range ``[low, high)`` relative to the tensor; empty views give ``(offset, offset)``."""
-        if self.numel == 0:
-            return self.offset, self.offset
-        reach = [(d - 1) * s for d, s in zip(self.dims, self.strides, strict=True)]
-        low = sum(r for r in reach if r < 0)
-        high = sum(r for r in reach if r > 0)
+        low = high = 0
+        for d, s in zip(self.dims, self.strides, strict=True):
+            if d == 0:
+                return self.offset, self.offset
+            if s < 0:
+                low += (d - 1) * s
+            else:
+                high += (d - 1) * s
         size = self.dtype.itemsize
         return self.offset + low * size, self.offset + (high + 1) * size
 

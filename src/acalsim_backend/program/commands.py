@@ -6,6 +6,7 @@ its size is a multiple of 64 bytes. In Python the header's contents are the ``ho
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -78,17 +79,26 @@ class Command(Struct):
     def _base_size(cls) -> int:
         return HEADER_SIZE
 
-    def operands(self) -> Iterator[tuple[str, Role, int, View]]:
+    @classmethod
+    @functools.cache
+    def _operand_fields(cls) -> tuple[tuple[str, Role, int, int, int], ...]:
+        """Name, role, offset, length and stride of the fields that hold operands."""
+        return tuple(
+            (f.name, f.kind.role, f.offset, f.length, f.stride) for f in cls.layout() if isinstance(f.kind, Operand)
+        )
+
+    def operands(self) -> list[tuple[str, Role, int, View]]:
         """Present operands as ``(name, role, byte offset of the operand in the command, view)``."""
-        for f in self.layout():
-            if not isinstance(f.kind, Operand):
-                continue
-            value = getattr(self, f.name)
-            items = value if f.length else (value,)
-            for i, view in enumerate(items):
-                if view is not None:
-                    name = f"{f.name}[{i}]" if f.length else f.name
-                    yield name, f.kind.role, f.offset + i * f.stride, view
+        found: list[tuple[str, Role, int, View]] = []
+        for name, role, offset, length, stride in self._operand_fields():
+            value = getattr(self, name)
+            if length:
+                for i, view in enumerate(value):
+                    if view is not None:
+                        found.append((f"{name}[{i}]", role, offset + i * stride, view))
+            elif value is not None:
+                found.append((name, role, offset, value))
+        return found
 
     def reads(self) -> list[View]:
         """Views that the command reads."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from acalsim_backend.errors import ProgramError
-from acalsim_backend.program.abi import MAX_RANK, Opcode, Role
-from acalsim_backend.program.dependencies import conflicts
-from acalsim_backend.program.program import Program, TensorKind
+from acalsim_backend.program.abi import MAX_RANK, Opcode, Role, View
+from acalsim_backend.program.dependencies import ARENA, Access, accesses, conflicts, indirect
+from acalsim_backend.program.intervals import IntervalMap
+from acalsim_backend.program.program import Program, Tensor, TensorKind
+
+_READ_ONLY = frozenset({TensorKind.WEIGHT, TensorKind.CONSTANT, TensorKind.PREPARED})
+_MOST_DEPS = 0xFFFF  # what a command's header can count
 
 
 def verify(program: Program) -> None:
@@ -18,7 +22,8 @@ def verify(program: Program) -> None:
     """
     problems = [*_tables(program), *_operands(program)]
     if not problems:
-        problems = [*_order(program), *_clobbered(program)]
+        touched = [accesses(command, program.tensors) for command in program.commands]
+        problems = [*_order(program, touched), *_clobbered(program, touched)]
     if problems:
         raise ProgramError(f"{program.name}: not a valid Program:\n" + "\n".join(f"  {p}" for p in problems))
 
@@ -43,74 +48,61 @@ def _tables(program: Program) -> Iterator[str]:
             yield f"command {i} covers origins {command.origin}, the table has {len(program.origins)}"
         if any(not 0 <= d < i for d in command.deps):
             yield f"command {i} depends on {command.deps}, expected ids below its own"
+        if len(command.deps) > _MOST_DEPS:
+            yield f"command {i} waits for {len(command.deps)} others, a command can name {_MOST_DEPS}"
 
 
 def _operands(program: Program) -> Iterator[str]:
     for command in program.commands:
-        where = f"command {command.id} ({program.describe(command)})"
+        lowest = 0 if command.opcode is Opcode.HOST else 1
         for name, role, _, view in command.operands():
-            if not 0 <= view.tensor < len(program.tensors):
-                yield f"{where}: {name} refers to tensor {view.tensor} of {len(program.tensors)}"
-                continue
-            tensor = program.tensors[view.tensor]
-            lowest = 0 if command.opcode is Opcode.HOST else 1
-            if not lowest <= len(view.dims) <= MAX_RANK or len(view.strides) != len(view.dims):
-                got = f"{len(view.dims)} dims and {len(view.strides)} strides"
-                yield f"{where}: {name} has {got}, expected {lowest} to {MAX_RANK}"
-                continue
-            low, high = view.extent
-            if low < 0 or high > tensor.nbytes:
-                yield f"{where}: {name} reaches bytes {low} to {high} of {tensor.name}, which has {tensor.nbytes}"
-            if role is Role.OUT and tensor.kind in (TensorKind.WEIGHT, TensorKind.CONSTANT, TensorKind.PREPARED):
-                yield f"{where}: {name} writes {tensor.name}, which is a {tensor.kind.value}"
-            if role is Role.OUT and any(s == 0 and d > 1 for d, s in zip(view.dims, view.strides, strict=True)):
-                yield f"{where}: {name} is written with stride 0"
+            for problem in _operand(program.tensors, view, role, lowest):
+                yield f"command {command.id} ({program.describe(command)}): {name} {problem}"
 
 
-def _order(program: Program) -> Iterator[str]:
+def _operand(tensors: Sequence[Tensor], view: View, role: Role, lowest: int) -> Iterator[str]:
+    if not 0 <= view.tensor < len(tensors):
+        yield f"refers to tensor {view.tensor} of {len(tensors)}"
+        return
+    tensor = tensors[view.tensor]
+    if not lowest <= len(view.dims) <= MAX_RANK or len(view.strides) != len(view.dims):
+        got = f"{len(view.dims)} dims and {len(view.strides)} strides"
+        yield f"has {got}, expected {lowest} to {MAX_RANK}"
+        return
+    low, high = view.extent
+    if low < 0 or high > tensor.nbytes:
+        yield f"reaches bytes {low} to {high} of {tensor.name}, which has {tensor.nbytes}"
+    if role is Role.OUT:
+        if tensor.kind in _READ_ONLY:
+            yield f"writes {tensor.name}, which is a {tensor.kind.value}"
+        if 0 in view.strides and any(s == 0 and d > 1 for d, s in zip(view.dims, view.strides, strict=True)):
+            yield "is written with stride 0"
+
+
+def _order(program: Program, touched: Sequence[Sequence[Access]]) -> Iterator[str]:
     """Dependencies, followed transitively, must order every conflicting pair."""
-    before: list[int] = []
-    for command, earlier in zip(program.commands, conflicts(program.commands, program.tensors), strict=True):
-        reached = 0
-        for d in command.deps:
-            reached |= before[d] | 1 << d
-        before.append(reached)
-        for j in earlier:
-            if not reached >> j & 1:
-                yield f"command {command.id} touches bytes of command {j} but does not depend on it"
+    deps = [command.deps for command in program.commands]
+    earlier = conflicts(program.commands, touched)
+    others = [[j for j in found if j not in own] for found, own in zip(earlier, deps, strict=True)]
+    for i, (asked, implied) in enumerate(zip(others, indirect(deps, others), strict=True)):
+        for j in asked:
+            if j not in implied:
+                yield f"command {i} touches bytes of command {j} but does not depend on it"
 
 
-def _clobbered(program: Program) -> Iterator[str]:
+def _clobbered(program: Program, touched: Sequence[Sequence[Access]]) -> Iterator[str]:
     """Nothing reads arena bytes that were last written for another tensor, or never."""
-    writers: list[tuple[int, int, int]] = []  # low, high, tensor; disjoint
-    for command in program.commands:
-        for view in command.reads():
-            tensor = program.tensors[view.tensor]
-            if tensor.kind is not TensorKind.ARENA or view.numel == 0:
+    owners = IntervalMap(-1)  # the tensor for which bytes were written last
+    for command, own in zip(program.commands, touched, strict=True):
+        for access in own:
+            if access.memory != ARENA:
                 continue
-            low, high = (tensor.offset + b for b in view.extent)
-            covered = 0
-            for a, b, owner in writers:
-                if a < high and low < b:
-                    covered += min(b, high) - max(a, low)
-                    if owner != tensor.id:
-                        yield (
-                            f"command {command.id} reads {tensor.name} from arena bytes that "
-                            f"{program.tensors[owner].name} has overwritten"
-                        )
-            if covered == 0:
-                yield f"command {command.id} reads {tensor.name} before anything wrote it"
-        for view in command.writes():
-            tensor = program.tensors[view.tensor]
-            if tensor.kind is TensorKind.ARENA and view.numel:
-                low, high = (tensor.offset + b for b in view.extent)
-                writers = [part for w in writers for part in _cut(w, low, high)]
-                writers.append((low, high, tensor.id))
-
-
-def _cut(writer: tuple[int, int, int], low: int, high: int) -> Iterator[tuple[int, int, int]]:
-    a, b, owner = writer
-    if a < low:
-        yield a, min(b, low), owner
-    if high < b:
-        yield max(a, high), b, owner
+            if access.write:
+                owners.assign(access.low, access.high, access.tensor)
+                continue
+            found = set(owners.within(access.low, access.high))
+            what = f"command {command.id} reads {program.tensors[access.tensor].name}"
+            if found == {-1}:
+                yield f"{what} before anything wrote it"
+            for owner in sorted(found - {-1, access.tensor}):
+                yield f"{what} from arena bytes that {program.tensors[owner].name} has overwritten"
