@@ -1,6 +1,5 @@
 #include "memory/dram_standard.h"
 
-#include <algorithm>
 #include <stdexcept>
 
 namespace acalsim {
@@ -43,22 +42,6 @@ const DramStandard kStandards[] = {
      true},
 };
 
-/// A burst is scheduled between two refreshes of its bank: from a write just before the first, which has to be done
-/// with its row, to the next access. A clock so slow that this does not fit would put it off for ever.
-void check_refresh(const MemoryConfig& memory, const DramTiming& t) {
-    if (t.refresh == Refresh::kNone) return;
-    const std::uint64_t needed = t.nCWL + t.nBL + t.nWR + t.nRP + (t.refresh == Refresh::kPerBank ? t.nRFCpb : t.nRFC) +
-                                 std::max(t.nRCDRD, t.nRCDWR);
-    if (needed <= t.nREFI) return;
-    throw std::invalid_argument(memory.preset +
-                                ": at the clock that dram.bandwidth_gbytes_per_s gives it, a bank is due "
-                                "for refresh every " +
-                                std::to_string(t.nREFI) +
-                                " clocks, but a refresh and a burst "
-                                "take " +
-                                std::to_string(needed) + "; raise the bandwidth, or set dram.refresh to none");
-}
-
 }  // namespace
 
 const DramStandard* find_dram_standard(const std::string& name) {
@@ -85,7 +68,6 @@ DramTiming dram_timing(const Config& config, const DramStandard& standard) {
                 : memory.refresh == "per_bank" ? Refresh::kPerBank
                                                : Refresh::kAllBank;
     t.closed_page = memory.closed_page;
-    check_refresh(memory, t);
     return t;
 }
 
