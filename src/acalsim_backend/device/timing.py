@@ -85,9 +85,7 @@ class Timing:
         with self._lock:
             return sum(self._engine.estimate(command) for command in canonical(commands))
 
-    def _segment(
-        self, commands: Sequence[bytes], progress: Callable[[float, int], object] | None
-    ) -> SegmentTiming:
+    def _segment(self, commands: Sequence[bytes], progress: Callable[[float, int], object] | None) -> SegmentTiming:
         raw = _digest(commands)
         known = self._memo.get(raw)
         if known is None:
