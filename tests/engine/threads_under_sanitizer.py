@@ -1,5 +1,7 @@
-"""Threads on the engine's bindings and the kernels that lie in the folder given: run by test_cpp.py, which builds them with
-ThreadSanitizer and preloads its library. Standard library and numpy alone."""
+"""Threads on the engine's bindings and the kernels that lie in the folder given.
+
+Run by test_cpp.py, which builds them with ThreadSanitizer and preloads its library.
+"""
 
 from __future__ import annotations
 

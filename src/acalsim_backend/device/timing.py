@@ -45,7 +45,7 @@ class Timing:
     """Times segments on one piece of hardware.
 
     A segment's cycles depend on its commands and the hardware alone: where in RAM its tensors happen to lie does not
-    count, only which of them share bytes. So equal segments are timed once. Threads may share a Timing: they take turns.
+    count, only which of them share bytes. So equal segments are timed once. Threads that share a Timing take turns.
 
     Raises:
         HardwareError: the memory does not work at that bandwidth, or its interleaving does not suit it.
