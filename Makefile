@@ -10,7 +10,7 @@ NATIVE := $(C_SOURCES) CMakeLists.txt $(shell find engine $(PACKAGE) -name CMake
 	$(shell find $(PACKAGE)/program $(PACKAGE)/firmware $(PACKAGE)/device/registers.py $(PACKAGE)/toolchain.py -name '*.py')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all fuzz libm lint format bench docs clean
+.PHONY: help setup demo test test-all sanitize fuzz libm lint format bench docs clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -25,6 +25,9 @@ test: setup ## run the tests (minutes)
 
 test-all: setup ## run the tests, the slow ones too
 	$(BIN)/python -m pytest -n 2
+
+sanitize: setup ## run the engine, its bindings and the kernels under sanitizers (minutes)
+	$(BIN)/python -m pytest -s -v tests/engine/test_cpp.py
 
 fuzz: setup ## throw 100,000 drawn messages at each device server (minutes)
 	$(BIN)/python tests/qemu/fuzz_servers.py 100000

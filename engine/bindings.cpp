@@ -3,6 +3,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <atomic>
+#include <chrono>
 #include <stdexcept>
 
 #include "acalsim/engine.h"
@@ -71,6 +73,56 @@ Config make_config(const nb::dict& d) {
     return c;
 }
 
+/// An Engine for Python. Each call releases the interpreter's lock while the engine works, and takes it back every
+/// moment for Ctrl-C and whoever wants to hear of progress. A call while another one is at work, from a second thread
+/// or from a progress callback, raises.
+class PyEngine {
+  public:
+    explicit PyEngine(const Config& config) : engine_(config) {
+        engine_.set_poll([this] { poll(); });
+    }
+
+    /// What `work` returns; `progress` is a callable or None.
+    template <typename Work>
+    auto use(Work&& work, const nb::object& progress = nb::none()) {
+        if (busy_.test_and_set(std::memory_order_acquire)) {
+            throw std::runtime_error(
+                "this Engine is at work in another call; give each thread an Engine of its own, or let them take "
+                "turns");
+        }
+        const Busy busy{busy_};
+        progress_ = progress.ptr();
+        polled_ = std::chrono::steady_clock::now();
+        const nb::gil_scoped_release released;
+        return work(engine_);
+    }
+
+  private:
+    struct Busy {
+        std::atomic_flag& flag;
+        ~Busy() { flag.clear(std::memory_order_release); }
+    };
+    static constexpr std::chrono::milliseconds kInterval{50};
+
+    void poll() {
+        if (std::chrono::steady_clock::now() - polled_ < kInterval) return;
+        {
+            const nb::gil_scoped_acquire acquired;
+            if (PyErr_CheckSignals() != 0) throw nb::python_error();
+            if (progress_ != Py_None) {
+                const Progress progress = engine_.progress();
+                nb::borrow(progress_)(progress.fraction, progress.cycles);
+            }
+        }
+        polled_ = std::chrono::steady_clock::now();
+    }
+
+    Engine engine_;
+    std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
+    PyObject* progress_ = nullptr;  // borrowed from the call at work
+    std::chrono::steady_clock::time_point polled_;
+};
+
 }  // namespace
 
 NB_MODULE(_engine, m) {
@@ -115,40 +167,85 @@ NB_MODULE(_engine, m) {
         .def_ro("begin", &Interval::begin)
         .def_ro("end", &Interval::end);
 
-    nb::class_<Engine>(m, "Engine", "Schedules commands; see device/timing.py for the configuration.")
+    nb::class_<PyEngine>(m, "Engine",
+                         "Schedules commands; see device/timing.py for the configuration. One thread at a time may use "
+                         "it: a call while another one is at work raises RuntimeError.")
         .def(
-            "__init__", [](Engine* self, const nb::dict& config) { new (self) Engine(make_config(config)); },
+            "__init__", [](PyEngine* self, const nb::dict& config) { new (self) PyEngine(make_config(config)); },
             nb::arg("config"))
         .def(
             "submit",
-            [](Engine& e, Cycle now, const nb::bytes& command) { e.submit(now, command.data(), command.size()); },
+            [](PyEngine& e, Cycle now, const nb::bytes& command) {
+                e.use([&, data = command.data(), size = command.size()](Engine& engine) {
+                    engine.submit(now, data, size);
+                });
+            },
             nb::arg("now"), nb::arg("command"), "Queue a command of the ABI; ValueError if it is malformed.")
         .def(
             "next_event",
-            [](const Engine& e) -> nb::object {
-                const Cycle next = e.next_event();
+            [](PyEngine& e) -> nb::object {
+                const Cycle next = e.use([](Engine& engine) { return engine.next_event(); });
                 return next == kNever ? nb::none() : nb::cast(next);
             },
             "Nothing becomes visible before this cycle; None when idle.")
-        .def("advance", &Engine::advance, nb::arg("now"), nb::call_guard<nb::gil_scoped_release>(),
-             "Run everything up to and including this cycle.")
-        .def("run", &Engine::run, nb::call_guard<nb::gil_scoped_release>(),
-             "Run until idle; the cycle of the last completion.")
         .def(
-            "mapping", [](Engine& e, const nb::bytes& command) { return e.mapping(command.data(), command.size()); },
+            "advance", [](PyEngine& e, Cycle now) { e.use([now](Engine& engine) { engine.advance(now); }); },
+            nb::arg("now"), "Run everything up to and including this cycle.")
+        .def(
+            "run",
+            [](PyEngine& e, const nb::object& progress) {
+                return e.use([](Engine& engine) { return engine.run(); }, progress);
+            },
+            nb::arg("progress") = nb::none(),
+            "Run until idle; the cycle of the last completion. progress(fraction of the work done, cycles simulated) "
+            "is "
+            "called some times a second. Ctrl-C and what progress raises leave the engine idle and drop what is in "
+            "flight.")
+        .def(
+            "abandon", [](PyEngine& e) { e.use([](Engine& engine) { engine.abandon(); }); },
+            "Drop what is in flight and what was completed but not collected.")
+        .def(
+            "estimate",
+            [](PyEngine& e, const nb::bytes& command) {
+                return e.use([data = command.data(), size = command.size()](Engine& engine) {
+                    return engine.estimate(data, size);
+                });
+            },
+            nb::arg("command"),
+            "Cycles that a command takes about, alone on the machine: its first steps played through by the mapper, "
+            "the "
+            "rest extrapolated.")
+        .def(
+            "mapping",
+            [](PyEngine& e, const nb::bytes& command) {
+                return e.use([data = command.data(), size = command.size()](Engine& engine) {
+                    return engine.mapping(data, size);
+                });
+            },
             nb::arg("command"), "The mapping that a command gets on the first core, as text.")
         .def(
             "pin_mapping",
-            [](Engine& e, const nb::bytes& command, const std::string& mapping) {
-                e.pin_mapping(command.data(), command.size(), mapping);
+            [](PyEngine& e, const nb::bytes& command, const std::string& mapping) {
+                e.use([&, data = command.data(), size = command.size()](Engine& engine) {
+                    engine.pin_mapping(data, size, mapping);
+                });
             },
             nb::arg("command"), nb::arg("mapping"), "Use that mapping for this shape in place of the mapper's choice.")
-        .def("completions", &Engine::completions, "Commands completed since the last call, in order of completion.")
-        .def("channels", &Engine::channels, "One ChannelStats per memory channel, since the canonical state.")
-        .def("record_intervals", &Engine::record_intervals, "Record every use of a unit from now on.")
-        .def("intervals", &Engine::intervals, "The uses recorded since the canonical state.")
-        .def("stats", [](const Engine& e) {
-            const Stats& s = e.stats();
+        .def(
+            "completions", [](PyEngine& e) { return e.use([](Engine& engine) { return engine.completions(); }); },
+            "Commands completed since the last call, in order of completion.")
+        .def(
+            "channels", [](PyEngine& e) { return e.use([](Engine& engine) { return engine.channels(); }); },
+            "One ChannelStats per memory channel, since the canonical state.")
+        .def(
+            "record_intervals", [](PyEngine& e) { e.use([](Engine& engine) { engine.record_intervals(); }); },
+            "Record every use of a unit from now on.")
+        .def(
+            "intervals",
+            [](PyEngine& e) { return e.use([](Engine& engine) { return std::vector(engine.intervals()); }); },
+            "The uses recorded since the canonical state.")
+        .def("stats", [](PyEngine& e) {
+            const Stats s = e.use([](Engine& engine) { return engine.stats(); });
             nb::dict d;
             d["commands"] = s.commands;
             d["busy_cycles"] = s.busy_cycles;

@@ -1,6 +1,8 @@
 #include "acalsim/command.h"
 
+#include <cmath>
 #include <cstring>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 
@@ -24,6 +26,9 @@ std::size_t struct_size(std::uint16_t opcode) {
     }
 }
 
+/// Sums of a few such counts stay within 64 bits.
+constexpr double kMostCounted = 2e18;
+
 [[noreturn]] void bad(const std::string& what) { throw std::invalid_argument("command: " + what); }
 
 }  // namespace
@@ -34,6 +39,13 @@ Bytes element_bytes(std::uint8_t dtype) {
     return kSize[dtype];
 }
 
+void check_count(const char* what, double count) {
+    if (count <= kMostCounted) return;
+    std::ostringstream text;
+    text << count << " " << what << ", which 64 bits cannot count; expected at most " << kMostCounted;
+    bad(text.str());
+}
+
 Operand::Operand(const acal_operand_t& raw) : present(raw.flags & ACAL_OPERANDFLAG_PRESENT) {
     if (!present) return;
     if (raw.rank > ACAL_MAX_RANK) bad("operand of rank " + std::to_string(raw.rank) + ", expected at most 6");
@@ -41,11 +53,16 @@ Operand::Operand(const acal_operand_t& raw) : present(raw.flags & ACAL_OPERANDFL
     dtype = raw.dtype;
     element = element_bytes(raw.dtype);
     rank = raw.rank;
+    double all = 1, reach = 1;
     for (std::size_t d = 0; d < rank; ++d) {
         if (raw.dims[d] < 0) bad("operand with dimension " + std::to_string(raw.dims[d]) + ", expected at least 0");
         dims[d] = static_cast<std::uint64_t>(raw.dims[d]);
         strides[d] = raw.strides[d];
+        all *= static_cast<double>(dims[d]);
+        if (dims[d] > 1) reach += static_cast<double>(dims[d] - 1) * std::abs(static_cast<double>(strides[d]));
     }
+    check_count("elements of an operand", all);
+    check_count("bytes that an operand spans", reach * static_cast<double>(element));
 }
 
 std::uint64_t Operand::elements() const {

@@ -351,6 +351,7 @@ void Core::stored(Cycle now, std::uint32_t id, std::uint64_t index) {
     progress_ = true;
     while (!part.steps.empty() && part.steps.front().done) {
         part.steps.pop_front();
+        ++part.command->steps_done;
         ++part.first;
     }
     part.next_array = std::max(part.next_array, part.first);

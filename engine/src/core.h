@@ -18,6 +18,7 @@ class CommandState {
     Completion record;
     std::uint64_t sequence = 0;  // order of submission
     std::size_t parts_left = 0;
+    std::uint64_t steps_done = 0;  // of all parts
 
     enum class Activity : std::size_t {
         kArray,

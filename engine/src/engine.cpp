@@ -21,7 +21,10 @@ const char* const kUnitNames[kUnits] = {"launch", "array", "vector", "dma"};
 class Engine::Impl final : public CoreHost {
   public:
     Impl(const Config& config, std::unique_ptr<MemoryPort> memory)
-        : config_(config), memory_(memory ? std::move(memory) : make_memory(config)), link_(config_), mapper_(config_) {
+        : config_(config),
+          memory_(memory ? std::move(memory) : make_memory(config)),
+          link_(config_),
+          mapper_(config_, poll_) {
         for (std::size_t i = 0; i < config_.cores; ++i) cores_.push_back(std::make_unique<Core>(config_, i, *this));
     }
 
@@ -35,6 +38,7 @@ class Engine::Impl final : public CoreHost {
         state->command.record.mac_dtype = plan.mac_dtype;
         state->command.record.array_cycles = plan.array_cycles;
         state->command.record.dataflow = plan.dataflow;
+        for (const auto& stream : plan.parts) state->steps += stream ? stream->steps() : 0;
         state->plan = std::move(plan);
         const std::size_t index = nodes_.size();
         for (std::uint32_t id : command.dependencies()) {
@@ -58,30 +62,49 @@ class Engine::Impl final : public CoreHost {
     }
 
     void advance(Cycle now) {
-        const Cycle limit = now - epoch_;
-        while (in_flight_ > 0) {
-            for (auto& core : cores_) core->dispatch(time_);
-            if (in_flight_ == 0) break;
-            const Cycle own = events_.empty() ? kNever : events_.top().at;
-            const Cycle horizon = std::min(own, limit);
-            Cycle reached = horizon;
-            ended_.clear();
-            if (memory_->next_event() <= horizon) reached = memory_->advance(horizon, ended_);
-            if (reached == kNever) throw std::logic_error("engine: commands in flight, but no event is due");
-            time_ = std::max(time_, reached);
-            if (ended_.empty() && own > time_) break;  // limit reached
-            for (const TransferEnd& end : ended_) leave_memory(end);
-            while (!events_.empty() && events_.top().at <= time_) handle_event();
+        try {
+            advance_to(now - epoch_);
+        } catch (...) {
+            abandon();
+            throw;
         }
+    }
+
+    void abandon() {
+        in_flight_ = 0;
+        completed_.clear();
+        start_epoch(epoch_);
+    }
+
+    Progress progress() {
+        double done = 0, all = 0;
+        for (auto& node : nodes_) {
+            if (node->estimate == 0 && node->plan.estimate) node->estimate = std::max(1.0, node->plan.estimate());
+            all += node->estimate;
+            if (node->completed) {
+                done += node->estimate;
+            } else if (node->steps > 0) {
+                done +=
+                    node->estimate * static_cast<double>(node->command.steps_done) / static_cast<double>(node->steps);
+            }
+        }
+        return {time_, in_flight_ > 0 && all > 0 ? done / all : 1.0};
+    }
+
+    double estimate(const void* bytes, std::size_t size) {
+        const Plan plan = make_plan(config_, mapper_, Command(bytes, size));
+        return static_cast<double>(config_.launch) + (plan.estimate ? plan.estimate() : 0.0);
+    }
+
+    void set_poll(std::function<void()> poll) { poll_ = std::move(poll); }
+
+    std::string mapping(const void* bytes, std::size_t size) {
+        return make_plan(config_, mapper_, Command(bytes, size)).mapping;
     }
 
     Cycle run() {
         advance(kNever);
         return epoch_ + time_;
-    }
-
-    std::string mapping(const void* bytes, std::size_t size) {
-        return make_plan(config_, mapper_, Command(bytes, size)).mapping;
     }
 
     void pin_mapping(const void* bytes, std::size_t size, const std::string& mapping) {
@@ -126,6 +149,8 @@ class Engine::Impl final : public CoreHost {
     struct Node {
         CommandState command;
         Plan plan;
+        std::uint64_t steps = 0;  // of all parts
+        double estimate = 0;      // 0: not yet asked for
         std::size_t waits_for = 0;
         std::vector<std::size_t> dependents;
         bool completed = false;
@@ -147,9 +172,28 @@ class Engine::Impl final : public CoreHost {
         Cycle link_free;
         TransferEnd end;
     };
+    static constexpr std::uint64_t kRoundsPerPoll = 16;
     static constexpr std::size_t kLaunchBegin = ~std::size_t{0};
     static constexpr std::size_t kTransferEnd = ~std::size_t{0} - 2;
     static constexpr std::size_t kLaunchEnd = ~std::size_t{0} - 1;
+
+    void advance_to(Cycle limit) {
+        while (in_flight_ > 0) {
+            if (poll_ && ++rounds_ % kRoundsPerPoll == 0) poll_();
+            for (auto& core : cores_) core->dispatch(time_);
+            if (in_flight_ == 0) break;
+            const Cycle own = events_.empty() ? kNever : events_.top().at;
+            const Cycle horizon = std::min(own, limit);
+            Cycle reached = horizon;
+            ended_.clear();
+            if (memory_->next_event() <= horizon) reached = memory_->advance(horizon, ended_);
+            if (reached == kNever) throw std::logic_error("engine: commands in flight, but no event is due");
+            time_ = std::max(time_, reached);
+            if (ended_.empty() && own > time_) break;  // limit reached
+            for (const TransferEnd& end : ended_) leave_memory(end);
+            while (!events_.empty() && events_.top().at <= time_) handle_event();
+        }
+    }
 
     void start_epoch(Cycle now) {
         epoch_ = now;
@@ -240,6 +284,7 @@ class Engine::Impl final : public CoreHost {
     Config config_;
     std::unique_ptr<MemoryPort> memory_;
     Interconnect link_;
+    std::function<void()> poll_;
     Mapper mapper_;
     std::vector<std::unique_ptr<Core>> cores_;
     std::vector<std::unique_ptr<Node>> nodes_;
@@ -252,7 +297,7 @@ class Engine::Impl final : public CoreHost {
     std::vector<Completion> completed_;
     Stats stats_;
     Cycle epoch_ = 0, time_ = 0, launcher_free_ = 0;
-    std::uint64_t event_order_ = 0;
+    std::uint64_t event_order_ = 0, rounds_ = 0;
     std::size_t in_flight_ = 0;
 };
 
@@ -268,6 +313,10 @@ void Engine::pin_mapping(const void* command, std::size_t size, const std::strin
 Cycle Engine::next_event() const { return impl_->next_event(); }
 void Engine::advance(Cycle now) { impl_->advance(now); }
 std::vector<Completion> Engine::completions() { return impl_->completions(); }
+void Engine::set_poll(std::function<void()> poll) { impl_->set_poll(std::move(poll)); }
+void Engine::abandon() { impl_->abandon(); }
+Progress Engine::progress() { return impl_->progress(); }
+double Engine::estimate(const void* command, std::size_t size) { return impl_->estimate(command, size); }
 const Stats& Engine::stats() const { return impl_->stats(); }
 std::vector<ChannelStats> Engine::channels() const { return impl_->channels(); }
 void Engine::record_intervals() { impl_->record_intervals(); }

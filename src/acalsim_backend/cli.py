@@ -362,7 +362,7 @@ def time(
     import json as json_module
 
     from acalsim_backend.hardware import HardwareConfig
-    from acalsim_backend.time_command import make_layers, time_layers
+    from acalsim_backend.time_command import Display, make_layers, time_layers
 
     overrides = _overrides(set_ or ()) | ({"array.dataflow": dataflow} if dataflow else {})
     hardware = HardwareConfig.load(hw, overrides)
@@ -371,7 +371,11 @@ def time(
     layers = make_layers(layer, sizes or (), topology_file=topology, dtype=dtype, options=options)
     if json is not None and json != "-":
         _check_writable(Path(json))
-    document = time_layers(layers, hardware)
+    if _settings.quiet:
+        document = time_layers(layers, hardware)
+    else:
+        with Display() as display:
+            document = time_layers(layers, hardware, display)
     text = json_module.dumps(document, indent=2, allow_nan=False)
     if json == "-":
         typer.echo(text)

@@ -7,22 +7,28 @@ the command starts at once.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self, TextIO
 
 from acalsim_backend.device.limits import roofline, row_hit_rate, total_channels
 from acalsim_backend.device.registers import RAM_BASE, RESERVED_BYTES
 from acalsim_backend.device.timing import Completion, Timing, energy_pj
 from acalsim_backend.errors import InputError, UnknownNameError, UsageError
-from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.hardware import DramConfig, HardwareConfig
 from acalsim_backend.program.abi import DType, VectorOp, View, contiguous_strides
 from acalsim_backend.program.commands import Command, Conv2d, Gemm, Norm, Softmax, Vector, VectorInstruction
 
 DTYPES = {d.name.lower(): d for d in DType if d is not DType.BOOL}
+MAX_OPTION = 2**31 - 1
+MAX_MIB: int = next(f.metadata["high"] for f in dataclasses.fields(DramConfig) if f.name == "size_mib")
 
 
 @dataclass(frozen=True)
@@ -228,28 +234,150 @@ def make_layers(
             raise UsageError(
                 f"{kind} has no option --{option}" + (f"; it has --{', --'.join(allowed)}" if allowed else "")
             )
+        if options[option] > MAX_OPTION:
+            raise UsageError(f"--{option} {options[option]}, expected at most {MAX_OPTION}")
     return [make(*sizes, dtype=DTYPES[dtype], **options)]
 
 
-def time_layers(layers: Iterable[Layer], hardware: HardwareConfig) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: at which layer, the ``fraction`` 0..1 of its work, and cycles simulated and expected in all."""
+
+    layer: str
+    fraction: float
+    cycles: int
+    estimate: float
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Turns the progress of one layer into that of the run: ``cycles`` simulated and ``done`` estimated before it."""
+
+    report: Callable[[Progress], object]
+    layer: str
+    cycles: int
+    done: float
+    estimate: float
+    whole: float
+
+    def __call__(self, fraction: float, cycles: int) -> None:
+        done = (self.done + fraction * self.estimate) / self.whole
+        self.report(Progress(self.layer, done, self.cycles + cycles, self.whole))
+
+
+class Display:
+    """Shows on a stream how far a run is, from ``DELAY`` seconds on: the estimate, then a bar, or without a terminal a
+    line every ``EVERY`` seconds."""
+
+    DELAY = 1.0
+    EVERY = 10.0
+    REDRAW = 0.2
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._clock = clock
+        self._start = clock()
+        self._next = self._start + self.DELAY
+        self._terminal = self._stream.isatty()
+        self._drawn = self._begun = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._erase()
+        self._stream.flush()
+
+    def __call__(self, progress: Progress) -> None:
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + (self.REDRAW if self._terminal else self.EVERY)
+        self._erase()
+        if not self._begun:
+            self._begun = True
+            self._stream.write(
+                f"estimate: about {_rounded(progress.estimate)} cycles (by the mapper, which plays the first steps of "
+                "each command and extrapolates the rest); simulating\n"
+            )
+        share = f"{progress.fraction:.1%}" if progress.fraction >= 0.001 else "under 0.1%"
+        text = f"{progress.layer}: {share} simulated, {progress.cycles:,} cycles"
+        if progress.fraction > 0:
+            left = (now - self._start) * (1 - progress.fraction) / progress.fraction
+            text += f", about {_duration(left)} left"
+        if self._terminal:
+            filled = round(20 * progress.fraction)
+            line = f"[{'#' * filled}{'-' * (20 - filled)}] {text}"
+            self._stream.write(line[: shutil.get_terminal_size().columns - 1])
+            self._drawn = True
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def _erase(self) -> None:
+        if self._drawn:
+            self._stream.write("\r\x1b[2K")
+            self._drawn = False
+
+
+def _rounded(value: float) -> str:
+    """Three significant digits, written out."""
+    return f"{float(f'{value:.3g}'):,.0f}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("years", 365 * 86400), ("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _estimate(layer: Layer, timing: Timing) -> float:
+    try:
+        return timing.estimate([command.encode() for command in layer.commands])
+    except ValueError as error:
+        raise InputError(f"{layer.names[0]}: {error}") from None
+
+
+def _check_memory(layer: Layer, hardware: HardwareConfig, timing: Timing) -> None:
+    """Every tensor lies in guest RAM, so that no address or count of bytes leaves 64 bits either."""
+    end = max(view.extent[1] for command in layer.commands for _, _, _, view in command.operands())
+    needed, present = -(-(end - RAM_BASE) >> 20), hardware.dram.size_mib
+    if needed <= present:
+        return
+    text = f"{layer.names[0]}: its tensors need {needed:,} MiB of guest RAM, dram.size_mib is {present:,}"
+    if needed > MAX_MIB:
+        raise InputError(f"{text} and may be at most {MAX_MIB:,}; choose smaller sizes")
+    cycles = _rounded(_estimate(layer, timing))
+    raise InputError(f"{text}; add --set dram.size_mib={needed} (the mapper estimates about {cycles} cycles then)")
+
+
+def time_layers(
+    layers: Iterable[Layer], hardware: HardwareConfig, report: Callable[[Progress], object] | None = None
+) -> dict[str, Any]:
     """The JSON document of ``acalsim time``: one row per command, layers one after another.
 
     ``array_cycles`` is the closed form of the matrix product on the arrays as SCALE-Sim counts it for the dataflow that
     was chosen, both null where there is none; ``stall`` says where the cycles of the row went and sums to ``cycles``;
     ``utilization`` is 0..1 of array peak; ``roofline`` is described in :class:`Roofline`, ``channels`` are the memory's
-    over the whole run.
+    over the whole run. ``report`` hears some times a second how far it is.
 
     Raises:
-        InputError: a layer's smallest tile does not fit the accelerator.
+        InputError: a layer does not fit guest RAM, or its smallest tile does not fit the accelerator.
     """
     start = time.perf_counter()
     timing = Timing(hardware)
     rows: list[dict[str, Any]] = []
     total = 0
     channels = []
+    layers = list(layers)
     for layer in layers:
+        _check_memory(layer, hardware, timing)
+    estimates = [_estimate(layer, timing) if report else 0.0 for layer in layers]
+    for i, layer in enumerate(layers):
+        told = report and _Part(report, layer.names[0], total, sum(estimates[:i]), estimates[i], sum(estimates))
         try:
-            segment = timing.segment([command.encode() for command in layer.commands])
+            segment = timing.segment([command.encode() for command in layer.commands], told)
         except ValueError as error:
             raise InputError(f"{layer.names[0]}: {error}") from None
         total += segment.cycles

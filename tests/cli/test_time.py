@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import signal
 
 import pytest
+
+from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.time_command import Display, Progress, make_layers, time_layers
 
 
 def test_are_array_cycles_the_closed_form_of_a_weight_stationary_array(process):
@@ -69,6 +74,85 @@ def test_does_the_dataflow_change_the_cycles(acalsim):
     assert cycles["ws"][0]["array_cycles"] != cycles["os"][0]["array_cycles"]
 
 
+BIG = ("--set", "dram.size_mib=12000000")
+
+
+@pytest.mark.parametrize("arguments", [("gemm", *["1000000"] * 3), ("gemm", "100000", "100000", "1"),
+                                       ("elementwise", "99999999999"), ("softmax", "1000000", "1000000")])  # fmt: skip
+def test_does_a_run_of_years_say_so_and_end_on_ctrl_c(start, arguments):
+    child = start("time", *arguments, *BIG)
+    estimate, progress = (child.stderr.readline().decode() for _ in range(2))
+    assert estimate.startswith("estimate: about ")
+    assert progress.startswith(f"{arguments[0]}: ")
+    assert progress.rstrip().endswith(" left")
+    child.send_signal(signal.SIGINT)
+    out, _ = child.communicate(timeout=300)
+    assert (child.returncode, out) == (130, b"")
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_does_the_display_show_the_estimate_once_and_where_it_is(terminal, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    now, stream = 0.0, _Terminal() if terminal else io.StringIO()
+    with Display(stream, lambda: now) as display:
+        for i in range(1000):
+            now = i * 0.1
+            display(Progress("gemm", i / 1000, 1000 * i, 999_400))
+    text = stream.getvalue()
+    assert text.count("estimate: about 999,000 cycles") == 1
+    if terminal:
+        bars = [part for part in text.split("\r\x1b[2K") if part.startswith("[")]
+        assert len(bars) > 300
+        assert any(bar.startswith("[##########----------] gemm: 50.") for bar in bars)
+        assert all(len(bar) < 100 for bar in bars)
+        assert text.endswith("\r\x1b[2K")
+    else:
+        assert "\r" not in text
+        assert "gemm: 1.0% simulated, 10,000 cycles, about 99 s left\n" in text
+        assert len(text.splitlines()) in (10, 11)
+
+
+def test_does_a_quick_or_a_quiet_run_show_no_progress(acalsim, process):
+    assert acalsim("time", "gemm", "64", "64", "64").stderr == ""
+    assert process("--quiet", "time", "gemm", "2500", "2500", "2500").stderr == ""
+
+
+def test_does_the_progress_of_several_layers_add_up():
+    layers = [make_layers("gemm", [n] * 3)[0] for n in (1200, 300, 1201)]
+    told: list[Progress] = []
+    document = time_layers(layers, HardwareConfig.load("edge"), told.append)
+    assert {progress.layer for progress in told} == {"gemm"}
+    assert [p.fraction for p in told] == sorted(p.fraction for p in told)
+    assert [p.cycles for p in told] == sorted(p.cycles for p in told)
+    assert told[-1].estimate == pytest.approx(document["total_cycles"], rel=0.1)
+    assert max(p.fraction for p in told) > 0.5
+
+
+def test_does_a_layer_beyond_guest_ram_name_the_size_that_holds_it(acalsim):
+    run = acalsim("time", "gemm", "20000", "20000", "100")
+    assert (run.returncode, run.stdout) == (3, "")
+    assert (
+        "gemm: its tensors need 1,606 MiB of guest RAM, dram.size_mib is 1,024; add --set dram.size_mib=" in run.stderr
+    )
+    remedy = run.stderr.partition("add ")[2].partition(" (")[0].split()
+    assert acalsim("time", "gemm", "20000", "20000", "100", *remedy).returncode == 0
+
+
+@pytest.mark.parametrize("bandwidth", ["0.001", "0.01", "0.05", "0.1", "1"])
+@pytest.mark.parametrize("hw", ["edge", "gemmini", "cloud4", "tpuv3"])
+def test_is_a_bandwidth_served_or_refused(acalsim, hw, bandwidth):
+    run = acalsim("time", "gemm", "64", "64", "64", "--hw", hw, "--set", f"dram.bandwidth_gbytes_per_s={bandwidth}")
+    if run.returncode:
+        assert run.returncode == 3
+        assert "raise dram.bandwidth_gbytes_per_s, or set dram.refresh to none" in run.stderr
+        assert float(bandwidth) < 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -79,6 +163,24 @@ def test_does_the_dataflow_change_the_cycles(acalsim):
         (["gemm", "1", "2", "3", "--dtype", "f31"], 2, "unknown dtype 'f31': did you mean f32"),
         (["--topology", "absent.csv"], 3, "absent.csv: cannot be read"),
         (["gemm", "1", "2", "3", "--hw", "egde"], 2, "unknown hardware 'egde': did you mean edge"),
+        (["gemm", "0", "2", "3"], 2, "gemm: sizes must be at least 1, got 0 2 3"),
+        (["gemm", "--", "-1", "2", "3"], 2, "gemm: sizes must be at least 1, got -1 2 3"),
+        (["gemm", "9" * 30, "2", "3"], 3, "may be at most 16,777,216; choose smaller sizes"),
+        (["elementwise", str(2**63)], 3, "may be at most 16,777,216; choose smaller sizes"),
+        (["attention", "1", "10000000", "1"], 3, "add --set dram.size_mib="),
+        (
+            ["conv", "1", "1", "4194304", "4194304", "1", "2097152", "2097152", "--dtype", "i8", *BIG],
+            3,
+            "may be at most",
+        ),
+        (
+            ["conv", "1", "1", "2000000", "2000000", "1", "1000000", "1000000", "--dtype", "i8", *BIG],
+            3,
+            "multiply-accumulates, which 64 bits cannot count",
+        ),
+        (["conv", "1", "1", "8", "8", "1", "3", "3", "--stride", "9" * 20], 2, "expected at most 2147483647"),
+        (["conv", "1", "1", "8", "8", "1", "3", "3", "--pad", "2147483647"], 3, "choose smaller sizes"),
+        (["gemm", "8", "8", "8", "--set", "dram.interleave_bytes=33"], 3, "not a multiple of the burst of 32"),
     ],
 )
 def test_is_a_mistake_named_with_its_remedy(acalsim, arguments, code, message):

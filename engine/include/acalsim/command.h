@@ -52,6 +52,9 @@ class Command {
     std::vector<std::uint64_t> words_;
 };
 
+/// Throws std::invalid_argument if there are more of them than sums of 64 bits can count.
+void check_count(const char* what, double count);
+
 /// Bytes of one element of an ABI dtype.
 Bytes element_bytes(std::uint8_t dtype);
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -71,14 +72,23 @@ struct Stats {
     std::uint64_t events = 0;
 };
 
+/// How far the commands in flight have come.
+struct Progress {
+    Cycle cycles = 0;     // since the canonical state
+    double fraction = 1;  // of their work: steps that have ended, a command's weighted by its estimate
+};
+
 /// Schedules commands on cores that share one memory. Times given by the host are absolute and never decrease.
+/// Engines share nothing that changes: each may be used in a thread of its own. One engine is used by one thread at a
+/// time. A call that throws leaves it idle, with nothing in flight and nothing to be collected, unless said otherwise.
 class Engine {
   public:
     /// With `memory` null the model named in the configuration serves.
     explicit Engine(const Config& config, std::unique_ptr<MemoryPort> memory = nullptr);
     ~Engine();
 
-    /// Queues a command; an idle engine starts from the canonical state at `now`. Throws std::invalid_argument.
+    /// Queues a command; an idle engine starts from the canonical state at `now`. Throws std::invalid_argument and then
+    /// leaves what was in flight as it was.
     void submit(Cycle now, const void* command, std::size_t size);
 
     /// Nothing becomes visible before this cycle; kNever when idle.
@@ -97,6 +107,19 @@ class Engine {
     /// Uses that mapping for all commands of this shape from now on, in place of the mapper's choice. Throws
     /// std::invalid_argument if the text is not a mapping of such a command.
     void pin_mapping(const void* command, std::size_t size, const std::string& mapping);
+
+    /// Called every few microseconds to milliseconds while the engine plans or runs; it may look at progress(), and it
+    /// may throw, which ends the call that it interrupts.
+    void set_poll(std::function<void()> poll);
+
+    /// Drops what is in flight and what was completed but not collected; the engine is idle.
+    void abandon();
+
+    Progress progress();
+
+    /// Cycles that the command takes about, alone on the machine: what the mapper expects of the mapping that it gets.
+    /// Step by step for the first steps of each kind, with memory's measured cost of runs; the rest is extrapolated.
+    double estimate(const void* command, std::size_t size);
 
     /// Commands that completed since the last call, in order of completion.
     std::vector<Completion> completions();

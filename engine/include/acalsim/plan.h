@@ -1,6 +1,7 @@
 // From a command to its steps on each core.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,7 +18,8 @@ struct Plan {
     Cycle array_cycles = 0;
     std::uint8_t mac_dtype = 0;
     const char* dataflow = "";
-    std::string mapping;  // of the first core
+    std::string mapping;               // of the first core
+    std::function<double()> estimate;  // of its cycles, alone on the machine; null if it has no steps
 };
 
 class Mapper;

@@ -52,6 +52,9 @@ class StepStream {
     /// Fills `step`; false when there are no more.
     virtual bool next(Step& step) = 0;
 
+    /// How many there are in all.
+    virtual std::uint64_t steps() const = 0;
+
     /// Most scratchpad and accumulator that is held before a step can be finished without a further step.
     virtual Bytes scratch_footprint() const = 0;
     virtual Bytes accumulator_footprint() const = 0;

@@ -10,6 +10,7 @@ namespace acalsim {
 namespace {
 
 constexpr std::uint64_t kDirectionBatch = 128;  // bursts before the bus turns around for a waiting stream
+constexpr std::uint64_t kMostPutOff = 4096;     // refreshes in a row that put a burst off, many times what ever ends
 constexpr std::size_t kNobody = ~std::size_t{0};
 constexpr std::size_t kQueue = 16;  // row visits of one stream among which the next is chosen
 
@@ -63,7 +64,7 @@ void DramChannel::reset() {
     const std::uint64_t parts = t_.refresh == Refresh::kPerBank ? t_.groups * t_.banks : 1;
     next_refresh_ = t_.refresh == Refresh::kNone ? kNever : t_.nREFI / parts;
     refreshed_.assign(t_.groups * t_.banks, false);
-    refresh_round_ = current_bank_ = 0;
+    refresh_round_ = current_bank_ = put_off_ = 0;
     current_ = kNobody;
     direction_write_ = false;
     in_direction_ = 0;
@@ -307,6 +308,12 @@ DramChannel::Ended DramChannel::step() {
         const Timed timed = earliest(s, p, group);
         if (timed.cas >= next_refresh_) {
             if (served == 0) {  // decide again once the refresh is over
+                if (++put_off_ == kMostPutOff) {
+                    throw std::invalid_argument(
+                        "DRAM: at this bandwidth tREFI is " + std::to_string(t_.nREFI) +
+                        " of the memory's clocks, no time to refresh, open a row and transfer a burst; raise "
+                        "dram.bandwidth_gbytes_per_s, or set dram.refresh to none");
+                }
                 refresh();
                 update_next();
                 return {};
@@ -314,6 +321,7 @@ DramChannel::Ended DramChannel::step() {
             break;
         }
         if (served == 0) {
+            put_off_ = 0;
             if (stream.write != direction_write_) in_direction_ = 0;
             direction_write_ = stream.write;
             open_page_[p.bank] = p.row;

@@ -136,6 +136,7 @@ class DramChannel {
     std::uint64_t activations_ = 0;
     std::uint64_t next_ = kNever, next_refresh_ = kNever;
     std::uint64_t refresh_round_ = 0, current_bank_ = 0;
+    std::uint64_t put_off_ = 0;  // refreshes since the last burst for which one had to wait
     std::vector<bool> refreshed_;
     std::size_t current_ = ~std::size_t{0};
     bool direction_write_ = false;

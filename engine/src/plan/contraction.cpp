@@ -60,6 +60,7 @@ class ContractionStream final : public StepStream {
         return true;
     }
 
+    std::uint64_t steps() const override { return share_.batches.size() * outer_tiles_ * inner_tiles_ * depth_tiles_; }
     Bytes scratch_footprint() const override { return scratch_; }
     Bytes accumulator_footprint() const override { return accumulator_; }
 
@@ -132,6 +133,20 @@ class ContractionStream final : public StepStream {
     std::uint64_t outer_tiles_ = 0, inner_tiles_ = 0, depth_tiles_ = 0;
     Bytes scratch_ = 0, accumulator_ = 0;
 };
+
+/// Throws std::invalid_argument if what is counted of the contraction could leave 64 bits.
+void check_size(const Config& config, const Contraction& c) {
+    const MatrixShape shape = c.matrix(c.rows, c.cols, c.depth);
+    const auto m = static_cast<double>(shape.m), n = static_cast<double>(shape.n), k = static_cast<double>(shape.k);
+    const auto batches = static_cast<double>(c.batches);
+    const auto rows = static_cast<double>(config.array.rows), cols = static_cast<double>(config.array.cols);
+    // Of any dataflow: a fold for each pair of rows and columns that an array has, each as long as its stream.
+    const auto cycles = [&](double down, double across, double stream) {
+        return batches * (down / rows + 1) * (across / cols + 1) * (2 * rows + cols + stream);
+    };
+    check_count("multiply-accumulates", batches * m * n * k);
+    check_count("cycles on the array", std::max({cycles(k, n, m), cycles(k, m, n), cycles(m, n, k)}));
+}
 
 std::vector<Share> split(const Config& config, const Contraction& c) {
     const std::uint64_t cores = config.cores;
@@ -256,8 +271,12 @@ Plan make_contraction_plan(const Config& config, Mapper& mapper, const Command& 
     plan.mac_dtype = contraction->dtype;
     const Contraction& c = *contraction;
     if (c.batches == 0 || c.rows == 0 || c.cols == 0 || c.depth == 0) return plan;
+    check_size(config, c);
     const std::vector<Share> shares = split(config, c);
     const Mapping& mapping = mapper.map(command, c, shares);
+    plan.estimate = [&mapper, contraction, share = shares.front(), mapping] {
+        return mapper.estimate(*contraction, share, mapping);
+    };
     plan.mapping = describe(mapping);
     plan.dataflow = kDataflowNames[static_cast<std::size_t>(mapping.dataflow)];
     const MatrixShape shape = c.matrix(c.rows, c.cols, c.depth);

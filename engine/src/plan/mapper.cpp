@@ -25,6 +25,7 @@ constexpr std::size_t kTrials = 6;
 constexpr double kTriedVisits = 2000;                           // of all trials of one shape
 constexpr double kRehearsedEqual = 1.007, kTriedEqual = 1.002;  // times that count as equal
 constexpr double kInterference = 0.02;                          // share of the hidden units' time that shows
+constexpr std::uint64_t kLongExtent = 1024;                     // granules of the smallest tile that the cuts make
 constexpr double kPromising = 1.3;  // how far the estimate may be off among the candidates rehearsed
 
 /// Tile sizes that cut `extent` into even tiles of whole granules, largest first.
@@ -39,6 +40,10 @@ std::vector<std::uint64_t> tile_sizes(std::uint64_t extent, std::uint64_t granul
     for (std::uint64_t cuts : kCuts) {
         if (cuts > 1 && ceil_div(extent, cuts) < granule) break;
         add(round_up(ceil_div(extent, cuts), granule));
+    }
+    // Between the last cut of a very long extent and one granule.
+    if (sizes.back() > kLongExtent * granule) {
+        while (sizes.back() / 4 > granule) add(round_up(sizes.back() / 4, granule));
     }
     add(granule);
     return sizes;
@@ -302,7 +307,7 @@ class Candidates {
 
 }  // namespace
 
-Mapper::Mapper(const Config& config) : config_(config) {}
+Mapper::Mapper(const Config& config, const std::function<void()>& poll) : config_(config), poll_(poll) {}
 Mapper::~Mapper() = default;
 
 void Mapper::pin(const Contraction& c, const Mapping& mapping) { found_[c.key()] = mapping; }
@@ -329,6 +334,18 @@ const std::vector<Tiling>& Mapper::tile(const std::vector<Sweep>& passes) {
     return tilings_.emplace(std::move(shape), std::move(tilings)).first->second;
 }
 
+double Mapper::estimate(const Contraction& c, const Share& share, const Mapping& mapping) {
+    return rehearse(config_, memory(), c, share, mapping, kStepsOfOne);
+}
+
+double Mapper::estimate(const std::vector<Sweep>& passes, const std::vector<Tiling>& tilings) {
+    double cycles = 0;
+    for (std::size_t i = 0; i < passes.size(); ++i) {
+        cycles += rehearse(config_, memory(), passes[i], tilings[i], kStepsOfOne);
+    }
+    return cycles;
+}
+
 MemoryProfile& Mapper::memory() {
     if (!memory_) memory_ = std::make_unique<MemoryProfile>(config_);
     return *memory_;
@@ -337,6 +354,7 @@ MemoryProfile& Mapper::memory() {
 /// Cycles of the command with nothing else on the machine.
 Cycle Mapper::try_out(const Command& command, const Mapping& mapping) {
     if (!trial_) trial_ = std::make_unique<Engine>(config_);
+    trial_->set_poll(poll_);
     trial_->pin_mapping(command.bytes(), command.size(), describe(mapping));
     trial_->submit(0, command.bytes(), command.size());
     const Cycle cycles = trial_->run();
@@ -379,6 +397,7 @@ Mapping Mapper::search(const Command& command, const Contraction& c, const std::
         if (steps > steps_left) break;
         if (!fits(candidate.mapping)) continue;
         steps_left -= steps;
+        if (poll_) poll_();
         candidate.time = rehearse(config_, memory(), c, share, candidate.mapping, kStepsOfOne);
         rehearsed.push_back(candidate);
     }

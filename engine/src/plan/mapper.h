@@ -1,6 +1,7 @@
 // Chooses tile sizes, loop order, what stays on chip, and the dataflow.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
@@ -18,7 +19,8 @@ class Engine;
 /// rehearsed, the best of those tried on an engine of their own where that is quick. What was found is kept by shape.
 class Mapper {
   public:
-    explicit Mapper(const Config& config);
+    /// `poll` is called between parts of a search, if it is there then; what it throws ends the search.
+    Mapper(const Config& config, const std::function<void()>& poll);
     ~Mapper();
 
     /// The mapping of a command for all the shares into which it is split. Throws std::invalid_argument when not even
@@ -27,6 +29,10 @@ class Mapper {
 
     /// The tilings of the passes of another command.
     const std::vector<Tiling>& tile(const std::vector<Sweep>& passes);
+
+    /// Cycles that the share and the passes take about, with that mapping and those tilings.
+    double estimate(const Contraction& contraction, const Share& share, const Mapping& mapping);
+    double estimate(const std::vector<Sweep>& passes, const std::vector<Tiling>& tilings);
 
     /// Uses a mapping for all commands of this shape from now on.
     void pin(const Contraction& contraction, const Mapping& mapping);
@@ -38,6 +44,7 @@ class Mapper {
     Cycle try_out(const Command& command, const Mapping& mapping);
 
     const Config& config_;
+    const std::function<void()>& poll_;
     std::unique_ptr<MemoryProfile> memory_;  // made when it is first needed, as is the engine for trials
     std::unique_ptr<Engine> trial_;
     std::map<std::vector<std::uint64_t>, Mapping> found_;

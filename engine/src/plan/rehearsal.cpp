@@ -12,6 +12,8 @@ namespace {
 
 using Keep = Mapping::Keep;
 
+constexpr std::uint64_t kLongestDepth = 1 << 20;  // steps of one tile of the result that are played
+
 struct Cost {
     Bytes bytes = 0;
     double cycles = 0;
@@ -48,6 +50,10 @@ class Rehearsal {
             for (std::uint64_t inner = 0; inner < inners; ++inner) {
                 for (std::uint64_t depth = 0; depth < depth_tiles_; ++depth) {
                     next(round / outers, round % outers, inner, depth, outers, inners);
+                    if (steps_ == kLongestDepth && round == 0 && inner == 0) {
+                        const auto tiles = static_cast<double>(rounds) * static_cast<double>(inners);
+                        return progress() / static_cast<double>(depth + 1) * tiles * static_cast<double>(depth_tiles_);
+                    }
                 }
                 if (steps_ > limit && round == 0) {
                     const auto part = static_cast<double>(inner + 1) / static_cast<double>(rounds * inners);

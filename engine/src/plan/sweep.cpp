@@ -127,6 +127,12 @@ class SweepTiles {
 
     bool empty() const { return empty_; }
 
+    std::uint64_t steps() const {
+        std::uint64_t n = 1;
+        for (std::size_t d = 0; d < rank_; ++d) n *= ceil_div(end_[d] - begin_[d], box_[d]);
+        return n;
+    }
+
     Bytes footprint() const { return kept_ + tile_bytes(); }
 
     /// Fills the step of the current tile and moves on; false after the last one.
@@ -368,6 +374,7 @@ class SweepStream final : public StepStream {
             if (tiles.empty()) continue;
             tiles.use(tilings[i]);
             footprint_ = std::max(footprint_, tiles.footprint());
+            steps_ += tiles.steps();
             tiles_.push_back(std::move(tiles));
         }
     }
@@ -386,6 +393,7 @@ class SweepStream final : public StepStream {
         return true;
     }
 
+    std::uint64_t steps() const override { return steps_; }
     Bytes scratch_footprint() const override { return footprint_; }
     Bytes accumulator_footprint() const override { return 0; }
 
@@ -395,12 +403,44 @@ class SweepStream final : public StepStream {
     std::size_t pass_ = 0;
     bool first_ = true;
     Bytes footprint_ = 0;
+    std::uint64_t steps_ = 0;
 };
+
+/// Throws std::invalid_argument if what is counted of the pass could leave 64 bits.
+void check_size(const Config& config, const Sweep& sweep) {
+    double elements = 1, interval = 1;
+    for (std::uint64_t d : sweep.dims) elements *= static_cast<double>(d);
+    for (std::size_t kind = 0; kind < kVectorClasses; ++kind) {
+        interval += static_cast<double>(sweep.ops.count[kind]) * static_cast<double>(config.vector.ops[kind].interval);
+    }
+    check_count("cycles of the vector unit, a lane each", elements * interval);
+}
 
 }  // namespace
 
 Tiling choose_tiling(const Config& config, MemoryProfile& memory, const Sweep& sweep) {
     return SweepTiles(config, sweep, 0).choose(memory);
+}
+
+double rehearse(const Config& config, MemoryProfile& memory, const Sweep& sweep, const Tiling& tiling,
+                std::uint64_t limit) {
+    SweepTiles tiles(config, sweep, 0);
+    if (tiles.empty()) return 0;
+    tiles.use(tiling);
+    double transfers = 0, compute = 0, ends = 2 * memory.latency();
+    std::uint64_t played = 0;
+    Step step;
+    for (bool more = true; more && played < limit; ++played) {
+        step.clear();
+        more = tiles.next(step);
+        for (const std::vector<Box>* boxes : {&step.loads, &step.stores}) {
+            for (const Box& box : *boxes) transfers += memory.cycles(box);
+        }
+        if (!step.loads.empty() && !step.stores.empty()) transfers += 2 * memory.turn();
+        compute += static_cast<double>(step.vector.busy);
+        if (played == 0) ends += std::min(transfers, compute) + static_cast<double>(step.vector.drain);
+    }
+    return ends + std::max(transfers, compute) * static_cast<double>(tiles.steps()) / static_cast<double>(played);
 }
 
 std::string describe(const std::vector<Tiling>& tilings) {
@@ -460,10 +500,14 @@ std::vector<std::uint64_t> key(const std::vector<Sweep>& passes) {
 }
 
 Plan make_sweep_plan(const Config& config, Mapper& mapper, std::vector<Sweep> passes) {
-    for (Sweep& sweep : passes) sweep.collapse();
+    for (Sweep& sweep : passes) {
+        check_size(config, sweep);
+        sweep.collapse();
+    }
     const auto shared = std::make_shared<const std::vector<Sweep>>(std::move(passes));
     const std::vector<Tiling>& tilings = mapper.tile(*shared);
     Plan plan;
+    plan.estimate = [&mapper, shared, tilings] { return mapper.estimate(*shared, tilings); };
     plan.mapping = describe(tilings);
     for (std::uint64_t core = 0; core < config.cores; ++core) {
         auto stream = std::make_unique<SweepStream>(config, shared, tilings, core);

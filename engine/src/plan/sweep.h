@@ -56,6 +56,11 @@ struct Tiling {
 /// The tiling with which the first core's share of a pass is sooner done than with smaller or larger tiles.
 Tiling choose_tiling(const Config& config, MemoryProfile& memory, const Sweep& sweep);
 
+/// Cycles of the first core's share of a pass, about: the first `limit` tiles played through, transfers beside compute,
+/// the rest taken to go on like them.
+double rehearse(const Config& config, MemoryProfile& memory, const Sweep& sweep, const Tiling& tiling,
+                std::uint64_t limit);
+
 /// "8x512 keep 2; 8x512": a tiling for each pass, the kept operands as the sum of 2^i.
 std::string describe(const std::vector<Tiling>& tilings);
 

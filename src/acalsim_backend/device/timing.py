@@ -6,15 +6,16 @@ import bisect
 import hashlib
 import math
 import struct
+import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from acalsim_backend._engine import Completion, Engine
 from acalsim_backend.device.limits import Channel
 from acalsim_backend.device.registers import RAM_BASE, RESERVED_BYTES
-from acalsim_backend.errors import ProgramError
+from acalsim_backend.errors import HardwareError, ProgramError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.program.abi import DType
 from acalsim_backend.program.commands import decode
@@ -44,20 +45,47 @@ class Timing:
     """Times segments on one piece of hardware.
 
     A segment's cycles depend on its commands and the hardware alone: where in RAM its tensors happen to lie does not
-    count, only which of them share bytes. So equal segments are timed once.
+    count, only which of them share bytes. So equal segments are timed once. Threads that share a Timing take turns.
+
+    Raises:
+        HardwareError: the memory does not work at that bandwidth, or its interleaving does not suit it.
     """
 
     def __init__(self, hardware: HardwareConfig) -> None:
-        self._engine = Engine(engine_config(hardware))
+        try:
+            self._engine = Engine(engine_config(hardware))
+        except ValueError as error:
+            raise HardwareError(f"{hardware.name}: {error}") from None
         self._memo: OrderedDict[bytes, SegmentTiming] = OrderedDict()
         self._now = 0
+        self._lock = threading.RLock()
 
-    def segment(self, commands: Sequence[bytes]) -> SegmentTiming:
+    def segment(
+        self, commands: Sequence[bytes], progress: Callable[[float, int], object] | None = None
+    ) -> SegmentTiming:
         """Time commands that one doorbell submits, operand addresses absolute.
+
+        ``progress`` is told the fraction of the work that is done, 0..1, and the cycles simulated so far, some times
+        a second. What it raises, and Ctrl-C, end the call; nothing of the segment is kept then.
 
         Raises:
             ValueError: a command is malformed or its smallest tile does not fit on chip.
         """
+        with self._lock:
+            return self._segment(commands, progress)
+
+    def estimate(self, commands: Sequence[bytes]) -> float:
+        """Cycles that the commands take about, one after the other, as the engine's mapper expects.
+
+        The first steps of each are played through without simulating the memory by bursts, the rest is extrapolated.
+
+        Raises:
+            ValueError: as :meth:`segment`.
+        """
+        with self._lock:
+            return sum(self._engine.estimate(command) for command in canonical(commands))
+
+    def _segment(self, commands: Sequence[bytes], progress: Callable[[float, int], object] | None) -> SegmentTiming:
         raw = _digest(commands)
         known = self._memo.get(raw)
         if known is None:
@@ -71,9 +99,11 @@ class Timing:
         try:
             for command in commands:
                 self._engine.submit(begin, command)
-        finally:
-            self._now = self._engine.run()
+            self._now = self._engine.run(progress)
             completions = tuple(self._engine.completions())
+        except BaseException:
+            self._engine.abandon()
+            raise
         channels = tuple(Channel(c.bytes_read, c.bytes_written, c.bursts, c.row_hits) for c in self._engine.channels())
         timing = SegmentTiming(self._now - begin, completions, channels)
         for alias in {key, raw}:
@@ -88,7 +118,8 @@ class Timing:
 
     def stats(self) -> dict[str, int]:
         """Totals over everything that was timed (memoised segments count once)."""
-        return self._engine.stats()
+        with self._lock:
+            return self._engine.stats()
 
 
 def _digest(commands: Sequence[bytes]) -> bytes:
