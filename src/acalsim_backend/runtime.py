@@ -13,7 +13,7 @@ import torch
 
 from acalsim_backend.codegen.snapshot import Snapshot
 from acalsim_backend.ir import DTYPES, ACALSimOp
-from acalsim_backend.ops.evaluate import evaluate
+from acalsim_backend.ops.evaluate import evaluate, with_strides
 from acalsim_backend.passes import Compiled
 from acalsim_backend.program.abi import View
 from acalsim_backend.program.program import Program, TensorKind
@@ -219,7 +219,4 @@ def _restrided(base: Any, view: View, strides: tuple[int, ...] | None) -> torch.
     ):
         return whole  # type: ignore[no-any-return]
     value = _viewed(whole, view)
-    if strides is None or value.stride() == strides or value.numel() == 0:
-        return value
-    laid_out = torch.empty_strided(view.dims, strides, dtype=value.dtype)
-    return laid_out.copy_(value)
+    return value if strides is None or value.stride() == strides else with_strides(value, strides)
