@@ -49,15 +49,17 @@ class FoldConstants:
         to = Rewriter(ir)
         for op in ir.ops:
             results = _computed(op, ir, known)
-            if results is None:
+            known.update(zip(op.outputs, results or (), strict=results is not None))
+            splat = results is not None and all(isinstance(value, Splat) for value in results)
+            if results is None or (operator_of(op).is_view and not splat):  # a view costs nothing at run time
                 needed.update(op.inputs)
                 to.keep(op)
-            for name, value in zip(op.outputs, results or (), strict=results is not None):
-                known[name] = value
-                if isinstance(value, Splat):
-                    to.add(_full(op, name, value))
-                else:
-                    constants[name] = value
+            else:
+                for name, value in zip(op.outputs, results, strict=True):
+                    if isinstance(value, Splat):
+                        to.add(_full(op, name, value))
+                    else:
+                        constants[name] = value
             readers.subtract(op.inputs)
             for name in {n for n in op.inputs if not readers[n] and n not in needed and n not in ir.constants}:
                 known.pop(name, None)
@@ -71,18 +73,19 @@ def _computed(op: ACALSimOp, ir: ACALSimIR, known: dict[str, Known]) -> list[Kno
     """The values of ``op.outputs``, or None where they are not known or should not be computed now."""
     if op.op_type is ACALSimOpType.FULL:
         return [_held(full_value(op), ir.tensors[op.outputs[0]])]
-    if not op.outputs or any(n not in known for n in op.inputs):
+    if not op.outputs or any(n not in known for n in op.inputs) or not is_pure(op):
         return None
     values = [known[n] for n in op.inputs]
     handler = operator_of(op)
-    if values and all(isinstance(v, Splat) for v in values):
+    splats = {n: v.value for n, v in zip(op.inputs, values, strict=True) if isinstance(v, Splat)}
+    if values and len(splats) == len(set(op.inputs)):
         if handler.is_view or op.op_type in (ACALSimOpType.COPY, ACALSimOpType.FLIP):
             return [values[0]] * len(op.outputs)
         if isinstance(handler, Pointwise):
-            samples = {n: _sample(known[n], ir.tensors[n]) for n in op.inputs}
+            samples = {n: _sample(value, ir.tensors[n]) for n, value in splats.items()}
             return [_number(evaluate(op, samples)[0].reshape(-1)[0])]
     descs = [ir.tensors[n] for n in (*op.inputs, *op.outputs)]
-    if not is_pure(op) or any(d.numel * DTYPES[d.dtype].itemsize > LARGEST for d in descs):
+    if any(d.numel * DTYPES[d.dtype].itemsize > LARGEST for d in descs):
         return None
     try:
         results = evaluate(op, {n: _materialised(known[n], ir.tensors[n]) for n in op.inputs})
@@ -123,13 +126,15 @@ def _held(value: float, desc: TensorDesc) -> Splat:
 
 
 def _known(value: torch.Tensor) -> Known:
-    """A splat if every element has the same bits, else the dense value."""
-    if value.numel() == 0 or value.is_complex():
-        return value.contiguous()
-    bits = value.contiguous().reshape(-1, 1).view(torch.uint8)
-    if bool((bits == bits[0]).all()):
-        return _number(value.reshape(-1)[0])
-    return value.contiguous()
+    """A splat if every element has the same bits, else the value."""
+    if value.numel() == 0:
+        return value
+    flat = value.reshape(-1, 1)
+    for part in (flat[:64], flat):  # most differ soon
+        bits = part.contiguous().view(torch.uint8)
+        if not bool((bits == bits[0]).all()):
+            return value
+    return _number(flat[0])
 
 
 def _materialised(value: Known, desc: TensorDesc) -> torch.Tensor:
@@ -139,13 +144,12 @@ def _materialised(value: Known, desc: TensorDesc) -> torch.Tensor:
     return with_strides(value, desc.strides)
 
 
-def _sample(value: Known, desc: TensorDesc) -> torch.Tensor:
+def _sample(value: float, desc: TensorDesc) -> torch.Tensor:
     """A small tensor that PyTorch's arithmetic treats like a splat: of its rank, and of one element only if it is."""
-    assert isinstance(value, Splat)  # said by the caller
     shape = [1] * len(desc.shape)
     if desc.numel != 1:
         shape[-1] = 2
-    return torch.full(shape, value.value, dtype=_dtype(desc))
+    return torch.full(shape, value, dtype=_dtype(desc))
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,7 @@ def _with_scalars(op: ACALSimOp, values: dict[str, float], to: Rewriter) -> ACAL
 def _as_operand(value: float, desc: TensorDesc, op: ACALSimOp) -> float:
     """The scalar that gives what the tensor gave: PyTorch converts tensors to the dtype in which it computes first, and
     treats those of one element like numbers."""
-    if desc.numel == 1 or not op.compute:
+    if desc.numel == 1 or desc.dtype == "bool" or not op.compute:
         return value
     return _number(torch.full((), value, dtype=_dtype(desc)).to(getattr(torch, op.compute))).value
 
