@@ -93,11 +93,11 @@ MEMORY = [
     (lambda x: torch.as_strided((x + 1).t(), (4,), (1,)), x23),
     (lambda x: torch.as_strided((x + 1)[:, ::2], (3,), (1,)), x23),
     (lambda x: torch.as_strided((x + 1)[1:], (2,), (1,)), x23),
-    (lambda x: torch.as_strided(x, (2, 2), (1, 2)), x23[1:]),
+    (lambda x: torch.as_strided(x, (2, 2), (1, 2)), torch.randn(3, 3)[1:]),
     (lambda x: torch.as_strided(x, (3,), (1,), 1), x23.t()),
     (lambda x: torch.as_strided(x + 1, (6,), (1,), 1), heads.contiguous(memory_format=torch.channels_last)),
     (lambda x: torch.as_strided((x + 1).split(1)[1], (3,), (1,)), x23),
-    (lambda x: torch.as_strided(x, (2,), (1,)), x3[:1].expand(2, 1).expand(2, 3).t()[:2, :1].contiguous()),
+    (lambda x: torch.as_strided(x, (2, 3), (0, 1)), x3.expand(4, 3)),
     (lambda x: (x + 1).t().view(torch.int32), x23),
 ]
 EMPTY = [
@@ -180,7 +180,7 @@ MADE = (
     lambda shape, dtype: torch.zeros(shape).to(dtype),
     lambda shape, dtype: torch.full(shape, 2.75, dtype=dtype),
     lambda shape, dtype: torch.arange(math.prod(shape)).view(shape).to(dtype),
-    lambda shape, dtype: torch.ones(1, dtype=dtype).expand(shape),
+    lambda shape, dtype: torch.ones((), dtype=dtype).expand(shape),
 )
 
 

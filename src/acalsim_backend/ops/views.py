@@ -172,7 +172,8 @@ class AsStridedScatter(Operator):
 
     def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
         source = ir.tensors[op.inputs[0]]
-        if overlaps(source.shape, source.strides or ()) or overlaps(op.attrs["size"], op.attrs["stride"]):
+        own = source.strides or contiguous_strides(source.shape)
+        if overlaps(source.shape, own) or overlaps(op.attrs["size"], op.attrs["stride"]):
             return "elements that share memory cannot be written one by one"
         return None
 
