@@ -18,7 +18,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  # its name everywhere
 
-from acalsim_backend.compiler import ACALSimCompiler, to_core_aten
+from acalsim_backend.compiler import ACALSimCompiler
+from acalsim_backend.front.trace import to_core_aten
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
 from acalsim_backend.models import load_target
 from acalsim_backend.ops.lowering import Lowering

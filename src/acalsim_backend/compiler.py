@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx
 
@@ -16,6 +17,7 @@ from acalsim_backend.front.source import module_path, source_line
 from acalsim_backend.front.trace import capture
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
 from acalsim_backend.ops import check_shapes, operator_for
+from acalsim_backend.program.abi import contiguous_strides
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +107,10 @@ class _Capture:
             desc.is_param, desc.is_input = is_param, not is_param
             self.ir.arguments[desc.name] = position
         elif node.op == "get_attr":
-            constant = self.captured.constants[str(node.target)]
-            desc = TensorDesc(f"param_{number}", constant.shape, _storable(constant.dtype, node), is_param=True)
-            self.ir.constants[desc.name] = constant.tensor()
+            value = self.captured.constants[str(node.target)].tensor()
+            desc = _described(f"param_{number}", value, node)
+            desc.is_param = True
+            self.ir.constants[desc.name] = value
         else:
             desc = self._desc(f"t_{number}", node)
         self.names[node] = self.ir.add_tensor(desc).name
@@ -117,22 +120,22 @@ class _Capture:
         value = node.meta.get("val")
         if not isinstance(value, torch.Tensor):
             raise InputError(f"{_where(node)}: expected one tensor, got {type(value).__name__}")
-        return TensorDesc(name, tuple(value.shape), _storable(value.dtype, node))
+        return _described(name, value, node)
 
     def _call(self, node: fx.Node) -> None:
         if node.target is operator.getitem:
             source, index = node.args
             self.names[node] = self.tuples[source][index]  # type: ignore[index]
             return
-        target = node.target
-        if not isinstance(target, torch._ops.OpOverload):
-            raise UnsupportedError(f"{_where(node)}: {target} is not an operator; unroll the control flow")
-        if target is torch.ops.aten._assert_tensor_metadata.default:
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
             return  # shapes and dtypes were checked while tracing
+        target, bound = _bound(node)
+        if target in _OF_MEMORY:
+            bound = self._on_memory(node, target, bound)
         if node.users and not isinstance(node.meta.get("val"), (torch.Tensor, list, tuple)):
             raise UnsupportedError(f"{target}: returns {type(node.meta.get('val')).__name__}, not tensors")
-        inputs, roles, attrs = self._arguments(node, target)
         handler = operator_for(str(target))
+        inputs, roles, attrs = self._arguments(target, bound, handler is None)
         results, outputs = self._results(node)
         op = ACALSimOp(
             op_type=handler.op_type if handler else ACALSimOpType.HOST,
@@ -151,12 +154,30 @@ class _Capture:
             op.compute_cycles = handler.flops(op, self.ir)
         self.ir.add_op(op)
 
-    def _arguments(self, node: fx.Node, target: torch._ops.OpOverload) -> tuple[list[str], list[str], dict[str, Any]]:
+    def _on_memory(self, node: fx.Node, target: torch._ops.OpOverload, bound: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of as_strided or its scatter with ``storage_offset`` counted from the first element of ``self``.
+
+        as_strided is given the tensor that owns the memory, of which its own ``self`` may be any view.
+        """
+        source = bound["self"]
+        offset = bound.get("storage_offset")
+        offset = source.meta["val"].storage_offset() if offset is None else self._plain(offset)
+        owner = _owner(source) if target is torch.ops.aten.as_strided.default else source
+        value = owner.meta["val"]
+        offset = int(offset) - int(value.storage_offset())
+        size, stride = self._plain(bound["size"]), self._plain(bound["stride"])
+        if owner is not source or target is torch.ops.aten.as_strided.default:
+            _check_covered(node, value, size, stride, offset, source_line(node))
+        return {**bound, "self": owner, "storage_offset": offset}
+
+    def _arguments(
+        self, target: torch._ops.OpOverload, bound: dict[str, Any], on_host: bool
+    ) -> tuple[list[str], list[str], dict[str, Any]]:
         inputs: list[str] = []
         roles: list[str] = []
         attrs: dict[str, Any] = {}
         schema = target._schema.arguments
-        bound = {arg.name: value for arg, value in zip(schema, node.args, strict=False)} | dict(node.kwargs)
+        ignored = _PLACEMENT if on_host else (*_PLACEMENT, "memory_format")
         for name, value in bound.items():
             items: list[tuple[int | None, Any]]
             items = list(enumerate(value)) if isinstance(value, (list, tuple)) else [(None, value)]
@@ -165,7 +186,7 @@ class _Capture:
                     if item is not None:
                         inputs.append(self._name(item))
                         roles.append(name if i is None else f"{name}.{i}")
-            elif name not in _PLACEMENT and value is not None and not _is_default(value, schema, name):
+            elif name not in ignored and value is not None and not _is_default(value, schema, name):
                 attrs[name] = self._plain(value)
         return inputs, roles, attrs
 
@@ -188,8 +209,7 @@ class _Capture:
         self.tuples[node] = {}
         for index, item in enumerate(value):
             if index in indices:
-                desc = TensorDesc(f"t_{len(self.ir.tensors)}", tuple(item.shape), _storable(item.dtype, node))
-                self.tuples[node][index] = self.ir.add_tensor(desc).name
+                self.tuples[node][index] = self.ir.add_tensor(_described(f"t_{len(self.ir.tensors)}", item, node)).name
         return list(self.tuples[node]), list(self.tuples[node].values())
 
     def _outputs(self, node: fx.Node) -> None:
@@ -201,8 +221,81 @@ class _Capture:
                 self.ir.outputs.append(name)
 
 
-_PLACEMENT = ("device", "pin_memory", "layout", "memory_format")
-"""Arguments about where PyTorch would put a tensor; guest memory has one place and one layout."""
+_PLACEMENT = ("device", "pin_memory", "layout")
+"""Arguments about where PyTorch would put a tensor; guest memory is one place."""
+
+_OF_MEMORY = (torch.ops.aten.as_strided.default, torch.ops.aten.as_strided_scatter.default)
+"""Operators whose meaning depends on where the elements of their argument lie."""
+
+
+def _described(name: str, value: torch.Tensor, node: fx.Node) -> TensorDesc:
+    shape, strides = tuple(int(s) for s in value.shape), tuple(int(s) for s in value.stride())
+    dense = 0 in shape or all(
+        d == 1 or own == step for d, own, step in zip(shape, strides, contiguous_strides(shape), strict=True)
+    )
+    return TensorDesc(name, shape, _storable(value.dtype, node), strides=None if dense else strides)
+
+
+def _bound(node: fx.Node) -> tuple[torch._ops.OpOverload, dict[str, Any]]:
+    """The overload that a node calls with its arguments by name.
+
+    Where an argument without default is None and the operator has the overload without it, that one:
+    ``div(x, y, rounding_mode=None)`` is ``div(x, y)``.
+    """
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload):
+        raise UnsupportedError(
+            f"{_where(node)}: {type(target).__name__} {target} is not an ATen operator; "
+            "keep it out of the compiled function with torch.compiler.disable"
+        )
+    if target._schema.is_mutable:
+        raise UnsupportedError(
+            f"{target}: writes to its arguments, which the graph does not say; use the variant that returns its result"
+        )
+    schema = target._schema.arguments
+    bound = {arg.name: value for arg, value in zip(schema, node.args, strict=False)} | dict(node.kwargs)
+    wanted = [a for a in schema if a.has_default_value() or bound.get(a.name) is not None]
+    if len(wanted) == len(schema):
+        return target, bound
+    packet = target.overloadpacket
+    for overload in (getattr(packet, name) for name in packet.overloads()):
+        others = overload._schema.arguments
+        if [(a.name, str(a.type)) for a in others] == [(a.name, str(a.type)) for a in wanted]:
+            return overload, {a.name: bound[a.name] for a in wanted if a.name in bound}
+    return target, bound
+
+
+def _owner(node: fx.Node) -> fx.Node:
+    """The node whose memory ``node`` is a view of."""
+    while node.op == "call_function":
+        source = node.args[0] if node.target is operator.getitem else node
+        if not isinstance(source, fx.Node) or not getattr(source.target, "is_view", False):
+            break
+        (node, *_) = source.all_input_nodes
+    return node
+
+
+def _check_covered(
+    node: fx.Node, owner: torch.Tensor, size: Sequence[int], stride: Sequence[int], offset: int, source: str
+) -> None:
+    """Raise unless each place of the window holds an element of ``owner``."""
+    if 0 in size:
+        return
+    last = sum((int(d) - 1) * int(s) for d, s in zip(owner.shape, owner.stride(), strict=True))
+    held = np.zeros(last + 1 if owner.numel() else 0, bool)
+    end = offset + 1 + sum((d - 1) * s for d, s in zip(size, stride, strict=True))
+    if offset >= 0 and end <= held.size:
+        _places(held, owner.shape, owner.stride())[...] = True
+        if _places(held[offset:], size, stride).all():
+            return
+    raise UnsupportedError(
+        f"{node.target} ({source}): shape {tuple(size)}, strides {tuple(stride)} at {offset} reach memory beside the "
+        f"{owner.numel()} elements of the tensor, which the machine does not hold; pass the tensor that owns the memory"
+    )
+
+
+def _places(memory: np.ndarray[Any, Any], size: Sequence[int], stride: Sequence[int]) -> np.ndarray[Any, Any]:
+    return np.lib.stride_tricks.as_strided(memory, tuple(map(int, size)), tuple(map(int, stride)))
 
 
 def _is_default(value: Any, schema: Sequence[Any], name: str) -> bool:

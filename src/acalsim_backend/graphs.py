@@ -19,7 +19,7 @@ from acalsim_backend.front import watch
 from acalsim_backend.front.captured import CapturedGraph, Output, OutputKind, no_modes
 from acalsim_backend.front.dynamo import AotGraph, static_inputs
 from acalsim_backend.ir import ACALSimIR, ACALSimOp
-from acalsim_backend.ops.evaluate import evaluate
+from acalsim_backend.ops.evaluate import evaluate, with_strides
 from acalsim_backend.ops.lowering import constant_bytes
 from acalsim_backend.passes import Compiled, Target, compile_ir
 from acalsim_backend.program.interface import Interface
@@ -214,7 +214,7 @@ def _fallback(call: HostCall, elapsed: float) -> dict[str, Any]:
 
 
 def _signature(args: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple((tuple(a.shape), a.dtype) if isinstance(a, torch.Tensor) else a for a in args)
+    return tuple((tuple(a.shape), a.stride(), a.dtype) if isinstance(a, torch.Tensor) else a for a in args)
 
 
 def _arranged(outputs: Sequence[Output], tensors: Sequence[torch.Tensor], args: Sequence[Any]) -> list[Any]:
@@ -234,8 +234,4 @@ def _with_strides(value: torch.Tensor, strides: tuple[int, ...] | None) -> torch
         return value
     if all(d == 1 or own == wanted for d, own, wanted in zip(value.shape, value.stride(), strides, strict=True)):
         return value.as_strided(value.shape, strides)  # the same elements in the same memory
-    shape = value.shape
-    for axis, (size, stride) in enumerate(zip(shape, strides, strict=True)):
-        if stride == 0 and size > 1:  # equal elements in one place
-            value = value.narrow(axis, 0, 1)
-    return torch.empty_strided(value.shape, strides, dtype=value.dtype).copy_(value).as_strided(shape, strides)
+    return with_strides(value, strides)

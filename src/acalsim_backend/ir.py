@@ -90,6 +90,8 @@ class ACALSimOpType(Enum):
     SELECT = auto()
     SPLIT = auto()
     FLIP = auto()
+    AS_STRIDED = auto()
+    AS_STRIDED_SCATTER = auto()
     COPY = auto()
     CAT = auto()
     PAD = auto()
@@ -100,7 +102,11 @@ class ACALSimOpType(Enum):
 
 @dataclass
 class TensorDesc:
-    """A tensor of the IR. ``dtype`` is PyTorch's name; a tensor may be input and output at once."""
+    """A tensor of the IR. ``dtype`` is PyTorch's name; a tensor may be input and output at once.
+
+    ``strides`` are PyTorch's, in elements, where they are not those of dense row-major memory: what operators see that
+    ask for memory instead of values.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -109,6 +115,7 @@ class TensorDesc:
     is_output: bool = False
     is_param: bool = False
     memory_addr: int | None = None
+    strides: tuple[int, ...] | None = None
 
     @property
     def numel(self) -> int:
@@ -239,7 +246,7 @@ class ACALSimIR:
         while f"{prefix}_{number}" in self.tensors:
             number += 1
         base = like or TensorDesc("", ())
-        plain = {"is_input": False, "is_output": False, "is_param": False, "memory_addr": None}
+        plain = {"is_input": False, "is_output": False, "is_param": False, "memory_addr": None, "strides": None}
         return self.add_tensor(replace(base, **{**plain, **changes, "name": f"{prefix}_{number}"}))
 
     def verify(self) -> None:

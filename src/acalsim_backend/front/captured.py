@@ -106,6 +106,15 @@ def no_modes() -> Iterator[None]:
         yield
 
 
+def meta_tensor(
+    shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype, storage_offset: int = 0
+) -> torch.Tensor:
+    """A tensor without elements, laid out in memory as given (in elements)."""
+    last = sum((d - 1) * s for d, s in zip(shape, strides, strict=True)) if 0 not in shape else -1
+    memory = torch.empty(storage_offset + last + 1, dtype=dtype, device="meta")
+    return memory.as_strided(shape, strides, storage_offset)
+
+
 def describe_outputs(graph: fx.Graph, inputs: Sequence[InputKind]) -> tuple[Output, ...]:
     """What the results of a graph with plain shapes are."""
     arguments = {n: i for i, n in enumerate(n for n in graph.nodes if n.op == "placeholder")}

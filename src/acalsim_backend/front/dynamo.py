@@ -22,6 +22,7 @@ from acalsim_backend.front.captured import (
     Constant,
     InputKind,
     describe_outputs,
+    meta_tensor,
     no_modes,
     take_mutations,
 )
@@ -153,7 +154,7 @@ class AotGraph:
     def _copy(self, node: fx.Node, graph: fx.Graph, nodes: dict[fx.Node, Any], symbols: _Substitution) -> None:
         value = node.meta.get("val")
         if node.op == "get_attr":
-            value = self._attribute(node)
+            value = torch.empty_like(self._attribute(node), device="meta", memory_format=torch.contiguous_format)
         elif isinstance(value, _SYMBOLIC) and node.op != "placeholder":
             nodes[node] = symbols.of(value, node)  # arithmetic on sizes
             return
@@ -198,7 +199,7 @@ class _Substitution:
                     "call .to_dense() first"
                 )
             size, strides = ([self._number(d, node) for d in dims] for dims in (value.shape, value.stride()))
-            return torch.empty_strided(size, strides, dtype=value.dtype, device="meta")
+            return meta_tensor(size, strides, value.dtype, self._number(value.storage_offset(), node))
         if isinstance(value, (tuple, list)):
             return tuple(self.of(item, node) for item in value)
         return self._number(value, node)

@@ -15,6 +15,7 @@ from acalsim_backend.front.captured import (
     Constant,
     InputKind,
     describe_outputs,
+    meta_tensor,
     no_modes,
     take_mutations,
 )
@@ -38,8 +39,9 @@ def capture(module: Callable[..., Any], args: Sequence[Any], weights: Sequence[i
             copy = nodes[node] = graph.node_copy(node, nodes.__getitem__)
             value = node.meta.get("val")
             if node.op == "get_attr":
-                value = _attribute(gm, str(node.target))
-                constants[str(node.target)] = Constant.of(value)
+                attribute = _attribute(gm, str(node.target))
+                constants[str(node.target)] = Constant.of(attribute)
+                value = torch.empty_like(attribute, device="meta", memory_format=torch.contiguous_format)
             copy.meta = {key: node.meta[key] for key in ("stack_trace", "nn_module_stack") if node.meta.get(key)}
             if value is not None:
                 copy.meta["val"] = _plain(value)
@@ -85,7 +87,7 @@ def _is_core_aten(gm: fx.GraphModule) -> bool:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+        return meta_tensor(value.shape, value.stride(), value.dtype, int(value.storage_offset()))
     return tuple(map(_plain, value)) if isinstance(value, (tuple, list)) else value
 
 

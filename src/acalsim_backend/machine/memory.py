@@ -55,8 +55,10 @@ class Ram:
         """``nbytes`` at guest ``address``, zero-copy.
 
         Raises:
-            IndexError: the range does not lie in RAM.
+            IndexError: the range does not lie in RAM; one of no bytes lies anywhere.
         """
+        if nbytes == 0:
+            return self.array[:0]
         offset = address - self.base
         if nbytes < 0 or offset < 0 or offset + nbytes > self.size:
             raise IndexError(f"{nbytes} bytes at {address:#x} leave guest RAM {self.base:#x}+{self.size:#x}")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from acalsim_backend.ops.base import Operator, check_shapes, operator_for, operator_of
+from acalsim_backend.ops.base import Operator, broken_rule, check_shapes, operator_for, operator_of
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
     importlib.import_module(_module.name)
 
-__all__ = ["Operator", "check_shapes", "operator_for", "operator_of"]
+__all__ = ["Operator", "broken_rule", "check_shapes", "operator_for", "operator_of"]

@@ -74,6 +74,15 @@ def operator_of(op: ACALSimOp) -> Operator:
     return _BY_TYPE[op.op_type]
 
 
+def broken_rule(op: ACALSimOp, ir: ACALSimIR) -> str | None:
+    """How the recorded results of ``op`` differ from what its operator's shape rule says, or None."""
+    expected = operator_of(op).infer(op, ir)
+    got = [(ir.tensors[n].shape, ir.tensors[n].dtype) for n in op.outputs]
+    if expected is None or got == expected:
+        return None
+    return f"{op} has results {got}, its operator's rule says {expected}"
+
+
 def check_shapes(ir: ACALSimIR) -> None:
     """Compare every result with what its operator's shape rule says.
 
@@ -81,10 +90,9 @@ def check_shapes(ir: ACALSimIR) -> None:
         ProgramError: a pass, or the capture, gave an operation the wrong result tensor.
     """
     for op in ir.ops:
-        expected = operator_of(op).infer(op, ir)
-        got = [(ir.tensors[n].shape, ir.tensors[n].dtype) for n in op.outputs]
-        if expected is not None and got != expected:
-            raise ProgramError(f"{ir.name}: {op} has results {got}, its operator's rule says {expected}")
+        broken = broken_rule(op, ir)
+        if broken is not None:
+            raise ProgramError(f"{ir.name}: {broken}")
 
 
 def dtype_of(name: str, ir: ACALSimIR) -> DType:

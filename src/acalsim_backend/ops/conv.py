@@ -32,7 +32,8 @@ class Convolution(Operator):
         for i, (extent, kernel) in enumerate(zip(x.shape[2:], w.shape[2:], strict=True)):
             stride, pad, dilation = (op.attrs[k][i % len(op.attrs[k])] for k in ("stride", "padding", "dilation"))
             size.append((extent + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1)
-        return [((x.shape[0], w.shape[0], *size), x.dtype)]
+        channels = w.shape[0] if x.shape[1] else 0  # as PyTorch has it, which then adds no bias either
+        return [((x.shape[0], channels, *size), x.dtype)]
 
     def flops(self, op: ACALSimOp, ir: ACALSimIR) -> int:
         weight = ir.tensors[op.inputs[1]]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from acalsim_backend.errors import UnsupportedError
 from acalsim_backend.ir import ACALSimOp
 
 
@@ -14,14 +15,30 @@ def overload(target: str) -> torch._ops.OpOverload:
     """The ATen overload named "aten.add.Tensor" (or one of another namespace)."""
     namespace, name, variant = target.split(".")
     found = getattr(getattr(getattr(torch.ops, namespace), name), variant)
-    assert isinstance(found, torch._ops.OpOverload)
+    if not isinstance(found, torch._ops.OpOverload):
+        raise UnsupportedError(f"{target} is a {type(found).__name__}, expected an operator overload")
     return found
+
+
+def with_strides(value: torch.Tensor, strides: tuple[int, ...] | None) -> torch.Tensor:
+    """``value`` in memory with ``strides`` (elements, None: dense row-major), at the start of its storage.
+
+    Elements that share memory by a stride of 0 must be equal, as they are in every view.
+    """
+    if strides is None:
+        return value.contiguous()
+    if value.stride() == strides and value.storage_offset() == 0:
+        return value
+    memory = torch.empty_strided(value.shape, strides, dtype=value.dtype)
+    once = tuple(slice(0, 1 if step == 0 else None) for step in strides)
+    memory[once].copy_(value[once])
+    return memory
 
 
 def evaluate(op: ACALSimOp, tensors: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
     """Call the operation's ATen overload; returns its results, of which ``op.results`` are used.
 
-    ``tensors`` maps the names in ``op.inputs`` to values.
+    ``tensors`` maps the names in ``op.inputs`` to values. Gradient and autocast modes of the caller do not matter.
     """
     target = overload(op.target)
     bound: dict[str, Any] = {}
@@ -40,19 +57,21 @@ def evaluate(op: ACALSimOp, tensors: Mapping[str, torch.Tensor]) -> list[torch.T
             value = [value.get(i) for i in range(max(value) + 1)]
         value = _restored(value)
         if argument.kwarg_only:
-            if value is not None:
+            if value is not None or not argument.has_default_value():
                 kwargs[argument.name] = value
         else:
             args.append(value)
-    result = target(*args, **kwargs)
+    with torch.no_grad(), torch._C._DisableAutocast():
+        result = target(*args, **kwargs)
     if result is None:
         return []
     return [result] if isinstance(result, torch.Tensor) else list(result)
 
 
-def is_random(op: ACALSimOp) -> bool:
-    """Whether two calls may differ."""
-    return torch.Tag.nondeterministic_seeded in overload(op.target).tags
+def is_pure(op: ACALSimOp) -> bool:
+    """Whether two calls give the same and do nothing else; of operators that are not PyTorch's own nothing is known."""
+    ours = op.target.startswith(("aten.", "prims."))
+    return ours and torch.Tag.nondeterministic_seeded not in overload(op.target).tags
 
 
 def _restored(value: Any) -> Any:

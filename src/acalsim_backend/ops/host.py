@@ -22,12 +22,13 @@ class HostOperator(Operator):
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
         if len(op.inputs) > MAX_HOST_INPUTS or len(op.outputs) > MAX_HOST_OUTPUTS:
             raise UnsupportedError(
-                f"{op.target}: {len(op.inputs)} inputs and {len(op.outputs)} outputs, a HOST command holds "
-                f"{MAX_HOST_INPUTS} and {MAX_HOST_OUTPUTS}"
+                f"{op.target} ({op.source}): {len(op.inputs)} input and {len(op.outputs)} output tensors, an operator "
+                f"on the host may have {MAX_HOST_INPUTS} and {MAX_HOST_OUTPUTS}; call it on fewer tensors at a time, "
+                "or keep it out of the compiled function with torch.compiler.disable"
             )
         to.emit(
             Host(
-                inputs=tuple(to.dense(to.view(name)) for name in op.inputs),
+                inputs=tuple(to.as_pytorch(name) for name in op.inputs),
                 outputs=tuple(to.define(name) for name in op.outputs),
                 n_inputs=len(op.inputs),
                 n_outputs=len(op.outputs),

@@ -144,6 +144,35 @@ class Lowering:
         self.copy(view, copy)
         return copy
 
+    def laid_out(self, view: View, strides: tuple[int, ...]) -> View:
+        """The elements of the view in memory with these strides, which must not be negative: the view itself where it
+        has them. Elements that share memory by a stride of 0 must be equal, as they are in every view.
+
+        Raises:
+            UnsupportedError: elements would share memory in another way.
+        """
+        wanted = replace(view, strides=strides)
+        if all(d == 1 or own == s for d, own, s in zip(view.dims, view.strides, strides, strict=True)):
+            return wanted
+        once = tuple(1 if s == 0 else d for d, s in zip(view.dims, strides, strict=True))
+        if overlaps(once, strides):
+            raise UnsupportedError(
+                f"{self.ir.name}: a tensor of shape {view.dims} and strides {strides}, whose elements share memory, "
+                "is needed as memory; pass a clone() of it"
+            )
+        low, high = replace(wanted, offset=0).extent
+        memory = self.scratch(((high - low) // view.dtype.itemsize,), view.dtype)
+        laid = replace(memory, dims=view.dims, strides=strides)
+        self.copy(replace(view, dims=once), replace(laid, dims=once))
+        return laid
+
+    def as_pytorch(self, name: str) -> View:
+        """An IR tensor in memory laid out as PyTorch has it, dense where PyTorch's elements share memory."""
+        view, strides = self.view(name), self.ir.tensors[name].strides
+        if strides is None or overlaps(view.dims, strides):
+            return self.dense(view)
+        return self.laid_out(view, strides)
+
     def convert(self, view: View, dtype: DType) -> View:
         """The view itself when it has the dtype, else a converted dense copy."""
         if view.dtype is dtype:
@@ -178,6 +207,16 @@ def immediate(value: float, dtype: DType) -> int:
     if isinstance(value, float) and not math.isfinite(value):
         raise UnsupportedError(f"scalar {value} does not fit {dtype.name}; use a floating-point tensor")
     return int(value) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def overlaps(dims: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether elements may share memory: a stride that does not reach beyond the dims walked in smaller steps."""
+    reach = 0
+    for stride, size in sorted((abs(s), d) for d, s in zip(dims, strides, strict=True) if d != 1):
+        if stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
 
 
 def broadcast(view: View, dims: Sequence[int]) -> View:

@@ -99,6 +99,5 @@ class Full(Operator):
 
 def full_value(op: ACALSimOp) -> float:
     """The value of a FULL operation."""
-    value = op.attrs.get("fill_value", op.attrs.get("s"))
-    assert value is not None
+    value = op.attrs["s" if "s" in op.attrs else "fill_value"]
     return float(value) if isinstance(value, float) else int(value)

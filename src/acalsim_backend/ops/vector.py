@@ -289,9 +289,9 @@ def _compare(op: VectorOp) -> Emit:
 
 def _truth(e: Emitter, o: ACALSimOp, role: str) -> int:
     name = o.input(role)
-    assert name is not None
-    value = e.load(name)
-    return e.cast(value, DType.BOOL)
+    if name is None:
+        return e.constant(bool(o.attrs[role]), DType.BOOL)
+    return e.cast(e.load(name), DType.BOOL)
 
 
 def _logical(op: VectorOp) -> Emit:

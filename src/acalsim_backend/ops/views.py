@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, Signature, normal_axis
-from acalsim_backend.ops.lowering import Lowering, broadcast, reshape_strides
+from acalsim_backend.ops.lowering import Lowering, broadcast, overlaps, reshape_strides
 from acalsim_backend.program.abi import View, contiguous_strides
 
 
@@ -132,12 +132,74 @@ class Flip(Operator):
 
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
         view = to.view(op.inputs[0])
-        for axis in {normal_axis(d, len(view.dims)) for d in op.attrs["dims"]}:
+        for axis in {normal_axis(d, len(view.dims)) for d in op.attrs["dims"]} if view.dims else ():
             view = _window(view, axis, max(view.dims[axis] - 1, 0), view.dims[axis], -1)
         if op.outputs[0] in to.escaping:
             to.copy(view, to.define(op.outputs[0]))
         else:
             to.alias(op.outputs[0], view)
+
+
+class AsStrided(_ViewOperator):
+    """as_strided(self, size, stride, storage_offset): a window into memory as PyTorch lays ``self`` out.
+
+    The capture gives it the tensor that owns the memory, and counts ``storage_offset`` from its first element.
+    """
+
+    op_type = ACALSimOpType.AS_STRIDED
+    targets = ("aten.as_strided.default",)
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        memory = _as_memory(op.inputs[0], to)
+        to.alias(op.outputs[0], _strided(memory, op))
+
+
+class AsStridedScatter(Operator):
+    """as_strided_scatter(self, src, size, stride, storage_offset): a copy of ``self`` in which a window is ``src``.
+
+    The copy is laid out like ``self``; what the window covers beside its elements is written and never read.
+    """
+
+    op_type = ACALSimOpType.AS_STRIDED_SCATTER
+    targets = ("aten.as_strided_scatter.default",)
+
+    def infer(self, op: ACALSimOp, ir: ACALSimIR) -> Signature:
+        source = ir.tensors[op.inputs[0]]
+        return [(source.shape, source.dtype)]
+
+    def flops(self, op: ACALSimOp, ir: ACALSimIR) -> int:
+        return 0
+
+    def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
+        source = ir.tensors[op.inputs[0]]
+        own = source.strides or contiguous_strides(source.shape)
+        if overlaps(source.shape, own) or overlaps(op.attrs["size"], op.attrs["stride"]):
+            return "elements that share memory cannot be written one by one"
+        return None
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        source = to.view(op.inputs[0])
+        own = replace(source, strides=to.ir.tensors[op.inputs[0]].strides or contiguous_strides(source.dims), offset=0)
+        window = _strided(own, op)
+        low = min(own.extent[0], window.extent[0])
+        high = max(own.extent[1], window.extent[1])
+        memory = to.scratch(((high - low) // source.dtype.itemsize,), source.dtype)
+        result, target = (replace(v, tensor=memory.tensor, offset=v.offset - low) for v in (own, window))
+        to.copy(source, result)
+        if target.numel:
+            to.copy(to.view(op.inputs[1]), target)
+        to.alias(op.outputs[0], result)
+
+
+def _as_memory(name: str, to: Lowering) -> View:
+    """An IR tensor where its elements lie as in PyTorch's memory."""
+    view = to.view(name)
+    return to.laid_out(view, to.ir.tensors[name].strides or contiguous_strides(view.dims))
+
+
+def _strided(memory: View, op: ACALSimOp) -> View:
+    offset = memory.offset + op.attrs.get("storage_offset", 0) * memory.dtype.itemsize
+    return replace(memory, dims=op.attrs["size"], strides=op.attrs["stride"], offset=offset)
 
 
 class Split(_ViewOperator):

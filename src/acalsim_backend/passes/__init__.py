@@ -9,7 +9,7 @@ from acalsim_backend.ir import ACALSimIR, ACALSimOp
 from acalsim_backend.ops import check_shapes
 from acalsim_backend.ops.lowering import Lowered, Lowering
 from acalsim_backend.passes.batch_norm import FoldBatchNorm
-from acalsim_backend.passes.fold import Fold
+from acalsim_backend.passes.fold import FoldConstants, InlineScalars
 from acalsim_backend.passes.fuse_epilogue import FuseEpilogue
 from acalsim_backend.passes.fuse_pointwise import FusePointwise
 from acalsim_backend.passes.hoist import Hoist
@@ -41,7 +41,15 @@ class CommandPass(Protocol):
     def apply(self, lowered: Lowered, target: Target) -> Lowered: ...
 
 
-IR_PASSES: tuple[IRPass, ...] = (AssignHost(), Fold(), FoldBatchNorm(), Hoist(), FuseEpilogue(), FusePointwise())
+IR_PASSES: tuple[IRPass, ...] = (
+    FoldConstants(),
+    AssignHost(),
+    InlineScalars(),
+    FoldBatchNorm(),
+    Hoist(),
+    FuseEpilogue(),
+    FusePointwise(),
+)
 COMMAND_PASSES: tuple[CommandPass, ...] = (Place(), PlanMemory())
 
 

@@ -30,15 +30,13 @@ class FoldBatchNorm:
             source = op.inputs[0]
             conv = producers.get(source)
             scale, shift = _scale_and_shift(op, to)
-            inside = (
+            if (
                 conv is not None
                 and conv.op_type is ACALSimOpType.CONV2D
                 and len(users[source]) == 1
                 and source not in escaping
                 and all(n in static for n in conv.inputs[1:])
-            )
-            if inside:
-                assert conv is not None
+            ):
                 _into_convolution(conv, op, scale, shift, to)
             else:
                 x, out = ir.tensors[source], ir.tensors[op.outputs[0]]
@@ -59,10 +57,9 @@ def _foldable(op: ACALSimOp, ir: ACALSimIR, static: set[str]) -> bool:
 
 
 def _scale_and_shift(op: ACALSimOp, to: Rewriter) -> tuple[str, str]:
-    mean, var = op.input("running_mean"), op.input("running_var")
+    tensors = dict(zip(op.roles, op.inputs, strict=True))
+    mean, var = tensors["running_mean"], tensors["running_var"]
     weight, bias = op.input("weight"), op.input("bias")
-    assert mean is not None
-    assert var is not None
     shape = to.ir.tensors[var].shape
     deviation = to.unary("SQRT", to.scalar("ADD", var, op.attrs["eps"], op), op)
     scale = to.binary("DIV", weight, deviation, shape, op) if weight else to.unary("RECIPROCAL", deviation, op)
@@ -86,7 +83,7 @@ def _into_convolution(conv: ACALSimOp, op: ACALSimOp, scale: str, shift: str, to
         scaled = to.binary("MUL", bias, scale, to.ir.tensors[bias].shape, op)
         shift = to.binary("ADD", scaled, shift, to.ir.tensors[bias].shape, op)
     to.drop(conv)
-    to.keep(
+    to.add(
         replace(
             conv,
             inputs=[conv.inputs[0], folded, shift],

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.matmul import accumulates_exactly, has_bias, is_matmul
+from acalsim_backend.passes.rewrite import Rewriter
 from acalsim_backend.passes.target import Target
 from acalsim_backend.program.abi import Activation, Opcode
 
@@ -32,7 +33,7 @@ class FuseEpilogue:
         available.update(ir.prepared)
         names: dict[str, str] = {}
         gone: set[int] = set()
-        ops: list[ACALSimOp] = []
+        to = Rewriter(ir)
         for op in ir.ops:
             if id(op) in gone:
                 continue
@@ -45,15 +46,15 @@ class FuseEpilogue:
                         end = user.outputs[0]
                         continue
                     fused = _with_bias(op, user, end, ir, available) or _with_activation(op, user, target)
-                    if fused is None:
+                    if fused is None or not to.accepts(fused):
                         break
                     op = replace(fused, covers=fused.covers + user.covers)
                     gone.add(id(user))
                     names[user.outputs[0]] = names.get(end, end)
                     end = user.outputs[0]
             available.update(op.outputs)
-            ops.append(op)
-        return _renamed(replace(ir, ops=ops), names)
+            to.keep(op)
+        return _renamed(to.finish(), names)
 
 
 def _with_bias(op: ACALSimOp, user: ACALSimOp, end: str, ir: ACALSimIR, available: set[str]) -> ACALSimOp | None:

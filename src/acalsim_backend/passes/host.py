@@ -19,7 +19,7 @@ def reason(op: ACALSimOp, ir: ACALSimIR) -> str | None:
 
 @dataclass(frozen=True)
 class AssignHost:
-    """Runs first, while every operation still has its ATen target."""
+    """Runs while every operation still has its ATen target and its tensor arguments."""
 
     name: str = "assign_host"
 

@@ -1,11 +1,13 @@
-"""Helpers with which passes write new operations."""
+"""The mechanism by which passes change operations: nothing enters an IR against its operator's rules."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
+from acalsim_backend.errors import ProgramError
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
+from acalsim_backend.ops import broken_rule, operator_of
 
 
 class Rewriter:
@@ -13,25 +15,45 @@ class Rewriter:
 
     def __init__(self, ir: ACALSimIR) -> None:
         self.ir = replace(ir, tensors=dict(ir.tensors), ops=[])
-        self.ops: list[ACALSimOp] = []
+        self._ops: dict[int, ACALSimOp] = {}
 
     def keep(self, op: ACALSimOp) -> None:
-        """Append an operation."""
-        self.ops.append(op)
+        """Append an operation of the old IR, or one that was accepted."""
+        self._ops[id(op)] = op
+
+    def objection(self, op: ACALSimOp) -> str | None:
+        """Why an operation may not stand for another: its operator's shape rule does not give the recorded results, or
+        it cannot be lowered."""
+        return broken_rule(op, self.ir) or operator_of(op).unsupported(op, self.ir)
+
+    def accepts(self, op: ACALSimOp) -> bool:
+        """Whether there is no objection."""
+        return self.objection(op) is None
+
+    def add(self, op: ACALSimOp) -> None:
+        """Append a new operation.
+
+        Raises:
+            ProgramError: it is not acceptable; a bug in the pass.
+        """
+        if (objection := self.objection(op)) is not None:
+            raise ProgramError(f"{self.ir.name}: {op}: {objection}")
+        self.keep(op)
 
     def drop(self, op: ACALSimOp) -> None:
         """Take an earlier operation back."""
-        self.ops.remove(op)
+        del self._ops[id(op)]
 
     def finish(self) -> ACALSimIR:
         """The rewritten IR, with tensors that nothing defines any more removed."""
-        produced = {name for op in self.ops for name in op.outputs}
+        ops = list(self._ops.values())
+        produced = {name for op in ops for name in op.outputs}
         tensors = {
             n: t
             for n, t in self.ir.tensors.items()
             if n in produced or t.is_input or t.is_param or n in self.ir.constants or n in self.ir.prepared
         }
-        return replace(self.ir, ops=self.ops, tensors=tensors)
+        return replace(self.ir, ops=ops, tensors=tensors)
 
     def _add(
         self, kind: str, inputs: dict[str, str], shape: tuple[int, ...], origin: ACALSimOp, attrs: dict[str, Any],
@@ -39,7 +61,7 @@ class Rewriter:
     ) -> str:  # fmt: skip
         like = self.ir.tensors[next(iter(inputs.values()))]
         name = result or self.ir.fresh("t", like, shape=shape).name
-        self.keep(
+        self.add(
             ACALSimOp(
                 ACALSimOpType[kind],
                 name,
