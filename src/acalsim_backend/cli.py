@@ -440,7 +440,7 @@ def models() -> None:
     from acalsim_backend.models import CATALOGUE
 
     rows = [
-        (m.name, f"{m.parameters:,}", " ".join("x".join(map(str, shape)) for shape in m.inputs), m.summary)
+        (m.name, f"{m.parameters:,}", " ".join("x".join(map(str, i.shape)) for i in m.inputs), m.summary)
         for m in CATALOGUE.values()
     ]
     _stdout().print(_table(("model", "parameters", "inputs", ""), rows))

@@ -9,11 +9,11 @@ import importlib
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from acalsim_backend.errors import InputError, UnknownNameError
 
@@ -22,32 +22,91 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Input:
+    """An example input: f32, normally distributed, or i64, drawn evenly from ``range(below)``."""
+
+    shape: tuple[int, ...]
+    below: int | None = None
+
+
+@dataclass(frozen=True)
 class BuiltIn:
-    """A model with random weights. ``builder`` is ``module:class`` below this package; ``inputs`` are f32 shapes."""
+    """A model with random weights. ``builder`` is ``module:callable`` below this package, called with ``sizes``."""
 
     name: str
     summary: str
     builder: str
     parameters: int
-    inputs: tuple[tuple[int, ...], ...]
+    inputs: tuple[Input, ...]
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+
+
+IMAGE = Input((1, 3, 224, 224))
+
+
+def _huggingface(name: str, summary: str, parameters: int, *inputs: Input) -> BuiltIn:
+    return BuiltIn(name, summary, "huggingface:build", parameters, inputs, {"architecture": name})
 
 
 CATALOGUE = {
     model.name: model
     for model in (
         BuiltIn(
-            "matmul", "one matrix product and a bias, the tutorial's first model", "basic:MatMulModel", 136, ((8, 16),)
+            "matmul",
+            "one matrix product and a bias, the tutorial's first model",
+            "basic:MatMulModel",
+            136,
+            (Input((8, 16)),),
         ),
-        BuiltIn("mlp", "linear, ReLU, linear", "basic:Mlp", 874, ((4, 16),)),
+        BuiltIn("mlp", "linear, ReLU, linear", "basic:Mlp", 874, (Input((4, 16)),)),
         BuiltIn(
             "attention",
             "transformer block: 4 heads, layer norm, GELU",
             "basic:TransformerBlock",
             49_984,
-            ((1, 32, 64),),
+            (Input((1, 32, 64)),),
         ),
-        BuiltIn("resnet18", "image classifier, 18 layers", "resnet:resnet18", 11_689_512, ((1, 3, 224, 224),)),
-        BuiltIn("resnet50", "image classifier, 50 layers", "resnet:resnet50", 25_557_032, ((1, 3, 224, 224),)),
+        BuiltIn("resnet18", "image classifier, 18 layers", "resnet:resnet18", 11_689_512, (IMAGE,)),
+        BuiltIn("resnet50", "image classifier, 50 layers", "resnet:resnet50", 25_557_032, (IMAGE,)),
+        BuiltIn("mobilenet_v2", "image classifier for phones", "mobilenet:MobileNetV2", 3_504_872, (IMAGE,)),
+        BuiltIn("mobilenet_v3", "MobileNet V3-Large", "mobilenet:MobileNetV3", 5_483_032, (IMAGE,)),
+        BuiltIn("efficientnet_b0", "image classifier", "efficientnet:EfficientNet", 5_288_548, (IMAGE,)),
+        BuiltIn("vit_b16", "vision transformer, 12 layers", "vit:VisionTransformer", 86_567_656, (IMAGE,)),
+        BuiltIn("convnext_t", "ConvNeXt Tiny, image classifier", "convnext:ConvNeXt", 28_589_128, (IMAGE,)),
+        BuiltIn("swin_t", "Swin Tiny, shifted windows", "swin:SwinTransformer", 28_288_354, (IMAGE,)),
+        BuiltIn("unet", "segmentation of images", "unet:UNet", 482_754, (Input((1, 3, 128, 128)),)),
+        BuiltIn(
+            "diffusion_unet",
+            "noise of an image at a time step",
+            "unet:DiffusionUNet",
+            4_557_603,
+            (Input((1, 3, 32, 32)), Input((1,), 1000)),
+        ),
+        BuiltIn("mamba", "state spaces, 4 layers, scanned by token", "mamba:Mamba", 597_632, (Input((1, 32), 1024),)),
+        BuiltIn(
+            "dlrm",
+            "recommendations, 26 embedding tables",
+            "recsys:Dlrm",
+            50_419_521,
+            (Input((128, 13)), Input((26, 128, 2), 30_000)),
+        ),
+        BuiltIn(
+            "gnn", "graph attention, 2 layers", "graph:GraphNetwork", 17_816, (Input((512, 128)), Input((2, 4096), 512))
+        ),
+        BuiltIn("lstm", "two layers in both directions", "recurrent:lstm", 2_383_904, (Input((1, 32, 128)),)),
+        BuiltIn("gru", "two layers in both directions", "recurrent:gru", 1_792_032, (Input((1, 32, 128)),)),
+        _huggingface("bert_base", "encoder, 12 layers", 109_482_240, Input((1, 128), 30_522), Input((1, 128), 2)),
+        _huggingface("distilbert", "encoder, 6 layers", 66_362_880, Input((1, 128), 30_522), Input((1, 128), 2)),
+        _huggingface("gpt2", "language model, 12 layers", 124_439_808, Input((1, 128), 50_257)),
+        _huggingface("llama", "language model, 6 layers", 86_910_720, Input((1, 64), 32_000)),
+        _huggingface("llama_853m", "16 layers, needs --set dram.size_mib=4096", 852_559_872, Input((1, 64), 32_000)),
+        _huggingface("qwen2", "4 layers of Qwen2 0.5B", 195_785_088, Input((1, 64), 151_936)),
+        _huggingface("mixtral", "mixture of 8 experts, 2 layers", 7_214_336, Input((1, 32), 1024)),
+        _huggingface("t5_small", "encoder and decoder", 60_506_624, Input((1, 64), 32_128), Input((1, 32), 32_128)),
+        _huggingface("whisper_tiny", "speech to text", 37_760_640, Input((1, 80, 3000)), Input((1, 16), 51_865)),
+        _huggingface("clip", "text and image", 151_277_313, Input((2, 77), 49_408), IMAGE),
+        _huggingface("sam_encoder", "4 layers of an encoder of images", 8_498_560, Input((1, 3, 512, 512))),
+        _huggingface("mamba_hf", "state spaces, 2 layers", 1_400_576, Input((1, 32), 2048)),
     )
 }
 
@@ -68,7 +127,7 @@ def load_target(target: str, seed: int = 0) -> tuple[torch.nn.Module, tuple[torc
         return _from_file(Path(file), function, seed)
     if target not in CATALOGUE:
         raise UnknownNameError("model", target, CATALOGUE)
-    return _built_in(CATALOGUE[target], seed)
+    return build(CATALOGUE[target], seed)
 
 
 def check_target(target: str) -> None:
@@ -81,15 +140,21 @@ def check_target(target: str) -> None:
         raise UnknownNameError("model", target, CATALOGUE)
 
 
-def _built_in(entry: BuiltIn, seed: int) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+def build(entry: BuiltIn, seed: int = 0) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    """A model in evaluation mode and example inputs for it, both by ``seed``; torch's generator stays as it was.
+
+    Raises:
+        MissingToolError: the model needs a library that is not installed.
+    """
     import torch
 
     module_name, _, builder = entry.builder.partition(":")
-    build: Callable[[], torch.nn.Module] = getattr(importlib.import_module(f"{__name__}.{module_name}"), builder)
+    make: Callable[..., torch.nn.Module] = getattr(importlib.import_module(f"{__name__}.{module_name}"), builder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build().eval()
-        return model, tuple(torch.randn(shape) for shape in entry.inputs)
+        model = make(**entry.sizes).eval()
+        inputs = (torch.randn(i.shape) if i.below is None else torch.randint(i.below, i.shape) for i in entry.inputs)
+        return model, tuple(inputs)
 
 
 def _from_file(path: Path, function: str, seed: int) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
