@@ -202,7 +202,8 @@ STEPS = (
     lambda v: v.transpose(0, -1).contiguous() if v.dim() else v,
     lambda v: torch.cat([v.reshape(-1), v.reshape(-1)[:1]]),
     lambda v: v.logical_or(v.new_zeros(v.shape)),
-    lambda v: v.abs() / 3,
+    lambda v: v / 3,
+    lambda v: v.float().abs(),
 )
 
 

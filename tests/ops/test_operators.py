@@ -303,6 +303,13 @@ ROWS = [
     Row("SLICE", lambda x, axis, start, end, step: x.movedim(axis, 0)[start:end:step] * 1, slices()),
     Row("SELECT", lambda x, axis: x.select(axis, -1) * 1, along(ALL)),
     Row("SPLIT", lambda x, axis: torch.split(x, 2, axis)[-1] * 1, along(ALL)),
+    Row("AS_STRIDED", lambda x: torch.as_strided(x * 1, (3, 2), (1, 2), 1), st.tuples(tensors((6,), ALL))),
+    Row("AS_STRIDED", lambda x: torch.as_strided((x * 1).t(), (4,), (1,)) * 1, st.tuples(tensors((2, 3), ALL))),
+    Row(
+        "AS_STRIDED_SCATTER",
+        lambda x, y: torch.as_strided_scatter(x * 1, y, (2, 2), (3, 1), 1),
+        st.tuples(tensors((2, 3)), tensors((2, 2))),
+    ),
     Row("FLIP", lambda x, axis: (x.flip(axis), x.flip(0).reshape(-1) * 1)[0], along(ALL)),
     Row("FLIP", lambda x, axis: x.flip((axis,)).unsqueeze(0) * 1, along(ALL)),
     Row("COPY", lambda x: x.clone(), one(ALL)),

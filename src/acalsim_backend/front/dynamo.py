@@ -27,7 +27,7 @@ from acalsim_backend.front.captured import (
     take_mutations,
 )
 from acalsim_backend.front.decompositions import decomposition_table
-from acalsim_backend.front.source import source_line
+from acalsim_backend.front.source import copy_place, source_line
 
 Compiler = Callable[[fx.GraphModule, Sequence[Any]], Callable[..., Any]]
 
@@ -160,10 +160,7 @@ class AotGraph:
             return
         copy = graph.node_copy(node, nodes.__getitem__)
         copy.args = fx.node.map_aggregate(copy.args, lambda a: symbols.of(a, node) if isinstance(a, _SYMBOLIC) else a)
-        origin = copy if node.meta.get("stack_trace") else next(iter(copy.all_input_nodes), copy)
-        copy.meta = {key: node.meta[key] for key in ("stack_trace", "nn_module_stack") if node.meta.get(key)}
-        if origin is not copy and "stack_trace" in origin.meta:  # a check has the line of what it checks
-            copy.meta["stack_trace"] = origin.meta["stack_trace"]
+        copy_place(node, copy)
         if value is not None:
             copy.meta["val"] = symbols.of(value, node)
         nodes[node] = copy

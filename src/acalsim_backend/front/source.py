@@ -17,6 +17,14 @@ def source_line(node: fx.Node) -> str:
     return f"{user[-1][0]}:{user[-1][1]}" if user else ""
 
 
+def copy_place(source: fx.Node, copy: fx.Node) -> None:
+    """Let ``copy`` stand where ``source`` stands in the user's code; a check stands where what it checks does."""
+    copy.meta = {key: source.meta[key] for key in ("stack_trace", "nn_module_stack") if source.meta.get(key)}
+    checked = next(iter(copy.all_input_nodes), None)
+    if "stack_trace" not in copy.meta and checked is not None and "stack_trace" in checked.meta:
+        copy.meta["stack_trace"] = checked.meta["stack_trace"]
+
+
 def module_path(node: fx.Node) -> str:
     """The ``nn.Module`` path of a call, "" outside modules."""
     stack = node.meta.get("nn_module_stack")

@@ -20,6 +20,7 @@ from acalsim_backend.front.captured import (
     take_mutations,
 )
 from acalsim_backend.front.decompositions import decomposition_table
+from acalsim_backend.front.source import copy_place
 
 
 def capture(module: Callable[..., Any], args: Sequence[Any], weights: Sequence[int] = ()) -> CapturedGraph:
@@ -42,7 +43,7 @@ def capture(module: Callable[..., Any], args: Sequence[Any], weights: Sequence[i
                 attribute = _attribute(gm, str(node.target))
                 constants[str(node.target)] = Constant.of(attribute)
                 value = torch.empty_like(attribute, device="meta", memory_format=torch.contiguous_format)
-            copy.meta = {key: node.meta[key] for key in ("stack_trace", "nn_module_stack") if node.meta.get(key)}
+            copy_place(node, copy)
             if value is not None:
                 copy.meta["val"] = _plain(value)
         mutations = take_mutations(graph)

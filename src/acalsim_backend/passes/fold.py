@@ -83,18 +83,26 @@ def _computed(op: ACALSimOp, ir: ACALSimIR, known: dict[str, Known]) -> list[Kno
             return [values[0]] * len(op.outputs)
         if isinstance(handler, Pointwise):
             samples = {n: _sample(value, ir.tensors[n]) for n, value in splats.items()}
-            return [_number(evaluate(op, samples)[0].reshape(-1)[0])]
+            found = _evaluated(op, samples)
+            return None if found is None else [_number(found[0].reshape(-1)[0])]
     descs = [ir.tensors[n] for n in (*op.inputs, *op.outputs)]
     if any(d.numel * DTYPES[d.dtype].itemsize > LARGEST for d in descs):
         return None
-    try:
-        results = evaluate(op, {n: _materialised(known[n], ir.tensors[n]) for n in op.inputs})
-    except (RuntimeError, IndexError, ValueError):
+    results = _evaluated(op, {n: _materialised(known[n], ir.tensors[n]) for n in op.inputs})
+    if results is None:
         return None
     used = [results[i] for i in op.results]
     if [(tuple(r.shape), r.dtype) for r in used] != [(d.shape, _dtype(d)) for d in descs[len(op.inputs) :]]:
         return None
     return [_known(r) for r in used]
+
+
+def _evaluated(op: ACALSimOp, values: dict[str, torch.Tensor]) -> list[torch.Tensor] | None:
+    """The results of an operation now, or None if it fails."""
+    try:
+        return evaluate(op, values)
+    except (RuntimeError, IndexError, ValueError):
+        return None
 
 
 def _full(op: ACALSimOp, name: str, value: Splat) -> ACALSimOp:
