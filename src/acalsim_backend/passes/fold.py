@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
+from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops import operator_of
 from acalsim_backend.ops.evaluate import evaluate, is_random
+from acalsim_backend.ops.lowering import rounded
 from acalsim_backend.ops.memory import full_value
 from acalsim_backend.ops.vector import Pointwise
 from acalsim_backend.passes.target import Target
@@ -49,7 +50,11 @@ def _inline_scalars(ir: ACALSimIR) -> ACALSimIR:
         scalars = [n for n in op.inputs if n in values]
         if scalars and isinstance(operator_of(op), Pointwise) and _takes_scalars(op):
             kept = [(n, r) for n, r in zip(op.inputs, op.roles, strict=True) if n not in values]
-            given = {r: _as(ir.tensors[n], values[n]) for n, r in zip(op.inputs, op.roles, strict=True) if n in values}
+            given = {
+                r: rounded(values[n], DTYPES[ir.tensors[n].dtype])
+                for n, r in zip(op.inputs, op.roles, strict=True)
+                if n in values
+            }
             op = replace(op, inputs=[n for n, _ in kept], roles=[r for _, r in kept], attrs={**op.attrs, **given})
         ops.append(op)
     return replace(ir, ops=ops)
@@ -63,16 +68,6 @@ def _takes_scalars(op: ACALSimOp) -> bool:
         ACALSimOpType.LOGICAL_NOT,
         ACALSimOpType.WHERE,
     ) or all(r in ("self", "other") for r in op.roles if op.op_type is ACALSimOpType.WHERE and r != "condition")
-
-
-def _as(desc: TensorDesc, value: float) -> float:
-    """The value as the tensor held it: rounded to its dtype."""
-    import torch
-
-    dtype = DTYPES[desc.dtype]
-    if not dtype.is_float:
-        return int(value)
-    return float(torch.tensor(value, dtype=getattr(torch, desc.dtype)).item())
 
 
 def remove_dead(ir: ACALSimIR) -> ACALSimIR:
