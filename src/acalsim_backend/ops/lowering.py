@@ -139,6 +139,12 @@ class Lowering:
         for (out,) in split_rank(collapse([destination])):
             self.emit(Fill(out=out, value=immediate(value, destination.dtype)))
 
+    def zeros(self, dims: tuple[int, ...], dtype: DType) -> View:
+        """Zeros of any shape: one element, broadcast."""
+        zero = self.scratch((), dtype)
+        self.fill(zero, 0)
+        return broadcast(zero, dims)
+
     def dense(self, view: View) -> View:
         """The view itself when it is dense row-major, else a copy that is."""
         if view.is_contiguous:

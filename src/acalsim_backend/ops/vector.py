@@ -382,6 +382,7 @@ def _where(e: Emitter, o: ACALSimOp) -> int:
 
 
 def _clamp(e: Emitter, o: ACALSimOp) -> int:
+    """MIN and MAX prefer the right of two equal zeros: eager the value to a number, and a tensor of bounds to it."""
     dtype = compute_dtype(o, e.ir)
     value = e.operand(o, "self", dtype)
     for role, op in (
@@ -391,7 +392,9 @@ def _clamp(e: Emitter, o: ACALSimOp) -> int:
         ("max_val", VectorOp.MIN),
     ):
         if o.input(role) is not None or o.attrs.get(role) is not None:
-            value = e.apply(op, dtype, value, e.operand(o, role, dtype))
+            bound = e.operand(o, role, dtype)
+            pair = (value, bound) if o.target == "aten.clamp.Tensor" else (bound, value)
+            value = e.apply(op, dtype, *pair)
     return value
 
 
