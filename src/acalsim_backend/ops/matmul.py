@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, Signature, dtype_of
-from acalsim_backend.ops.lowering import Lowering, broadcast
-from acalsim_backend.program.abi import Activation
+from acalsim_backend.ops.lowering import Lowering, broadcast, rounded
+from acalsim_backend.program.abi import Activation, DType
 from acalsim_backend.program.commands import Gemm
 
 
@@ -74,11 +74,13 @@ class Gemm2d(Matmul):
         super().lower(replace(op, roles=["bias" if r == "self" else r for r in op.roles]), to)
 
     def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
-        integer = not dtype_of(op.outputs[0], ir).is_float
-        scaled = any(op.attrs.get(name, 1) not in (0, 1) for name in ("alpha", "beta"))
-        return (
-            "alpha and beta of an integer product are real numbers in the GEMM command" if integer and scaled else None
-        )
+        dtype = dtype_of(op.outputs[0], ir)
+        scales = [op.attrs.get(name, 1) for name in ("alpha", "beta")]
+        if not dtype.is_float and not set(scales) <= {0, 1}:
+            return "alpha and beta of an integer product are real numbers in the GEMM command"
+        if dtype is DType.F64 and any(rounded(scale, DType.F32) != scale for scale in scales):
+            return "alpha and beta have single precision in the GEMM command"
+        return None
 
 
 def is_matmul(op: ACALSimOp) -> bool:
