@@ -131,8 +131,10 @@ class Sum(_Reduction):
         return source if source in _HALF_TYPES and result is DType.F32 else result
 
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
-        # the sum of truths as a truth is whether there is one
-        (Any() if dtype_of(op.outputs[0], to.ir) is DType.BOOL else super()).lower(op, to)
+        if dtype_of(op.outputs[0], to.ir) is DType.BOOL:  # the sum of truths as a truth: whether there is one
+            Any().lower(op, to)
+        else:
+            super().lower(op, to)
 
 
 class Mean(_Reduction):
