@@ -146,8 +146,6 @@ def test_vector_programs_that_work_in_place(data: st.DataObject) -> None:
 def test_vector_casts(data: st.DataObject) -> None:
     draw, case = data.draw, Case("cast", data.draw(st.integers(0, 1000)))
     source, target = (draw(st.sampled_from([*FLOATS, *INTEGERS, torch.bool])) for _ in range(2))
-    if source.is_floating_point and target in (torch.uint8, torch.int8, torch.int16):
-        target = torch.int32  # what does not fit is undefined in PyTorch
     micro = Micro()
     micro.store(
         micro.cast(micro.load(_read(draw, case, (4, 33), source)), DTYPES[target]), _write(draw, case, (4, 33), target)

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812  # its name everywhere
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from acalsim_backend.compiler import ACALSimCompiler
 from acalsim_backend.front.trace import to_core_aten
@@ -196,14 +197,51 @@ def parts(draw):
 
 @dataclass(frozen=True)
 class Row:
-    """An operator's IR type, a use of it, and how to draw the arguments. ``loose`` widens the tolerance."""
+    """An operator's IR type, a use of it, and how to draw the arguments.
+
+    ``loose`` widens the tolerance (0: every bit counts but a NaN's), and with ``zeros`` the signs of zeros count too.
+    """
 
     name: str
     function: Callable
     arguments: st.SearchStrategy
     loose: float = 1.0
+    zeros: bool = False
 
 
+def exact(name, function, arguments):
+    """A row of a single correctly rounded operation: no tolerance may hide a rounding too many."""
+    return Row(name, function, arguments, loose=0.0, zeros=True)
+
+
+@st.composite
+def narrowed(draw, dtypes):
+    """What to reduce, and the data type to do it in; some sums leave the range of a narrow one on the way."""
+    far = [torch.tensor([7e4, -7e4, 1.0]), torch.tensor([1e300, -1e300, 1.0]).double(), torch.tensor([0.5, 0.5, -2.7])]
+    x = draw(st.one_of(tensors(filled, ALL), st.sampled_from(far)))
+    return x, draw(st.integers(-x.dim(), x.dim() - 1)), draw(st.sampled_from(dtypes))
+
+
+@st.composite
+def integer_powers(draw):
+    dtype = draw(st.sampled_from(INTS))
+    base = draw(tensors(filled, (dtype,), low=-9, high=9))
+    return base, draw(tensors(tuple(base.shape), (dtype,), low=-3, high=9))
+
+
+def attention(query, mask):
+    """Under the math backend, as captured; a row that the mask hides altogether is 0 there, and NaN stays NaN."""
+    key = torch.linspace(-1, 1, 5 * query.shape[-1]).view(5, -1).to(query.dtype)
+    with sdpa_kernel([SDPBackend.MATH]):
+        return F.scaled_dot_product_attention(query, key[None], key[None], mask > 0)
+
+
+HALVES = (torch.float16, torch.bfloat16)
+numbers = st.one_of(st.sampled_from([65536.0, 2e-8, 0.1, 3.3, -7, 0.5, math.inf, math.nan, 70000]), st.floats(-9, 9))
+beside_halves = st.tuples(tensors(shapes, HALVES, special=True), numbers)
+zero_d = tensors((), (*REALS, torch.int64), low=-99, high=99)
+beside_zero_d = st.tuples(tensors(shapes, HALVES, special=True), zero_d)
+exponents = st.sampled_from([0.5, -0.5, 2, 3.0, -1, -2, 0, 1, -3, 0.3])
 scalars = st.one_of(st.integers(-4, 4), st.floats(-4, 4, width=32))
 pairs = broadcastable(ALL)
 ROWS = [
@@ -219,13 +257,40 @@ ROWS = [
     Row("MUL", lambda a, s: a * s, st.tuples(tensors(shapes, ALL), scalars)),
     Row("DIV", lambda a, b: a / b, broadcastable((*REALS, *INTS))),
     Row("DIV", lambda a, s: a / s, st.tuples(tensors(shapes, (*REALS, *INTS)), st.sampled_from([2, -3, 0.5, 0.0]))),
+    *(
+        exact(name, function, arguments)
+        for arguments in (beside_halves, beside_zero_d)
+        for name, function in (
+            ("ADD", lambda a, s: a + s),
+            ("SUB", lambda a, s: s - a),
+            ("MUL", lambda a, s: a * s),
+            ("MUL", lambda a, s: s * a),
+            ("DIV", lambda a, s: a / s),
+            ("DIV", lambda a, s: s / a),
+            ("LT", lambda a, s: a < s),
+            ("EQ", lambda a, s: a == s),
+        )
+    ),
     Row("NEG", lambda a: -a, one((*REALS, *INTS))),
     Row("ABS", torch.abs, one((*REALS, *INTS))),
     Row("MINIMUM", torch.minimum, pairs),
     Row("MAXIMUM", torch.maximum, pairs),
     Row("CLAMP", lambda a: torch.clamp(a, -1, 2), one((*REALS, *INTS))),
     Row("CLAMP", lambda a: F.relu6(a), one()),
+    exact("CLAMP", lambda a: a.clamp(0.0, 1.0), one(REALS)),
+    Row(
+        "CLAMP",
+        lambda a, s: a.clamp(max=s),
+        st.tuples(one(REALS), st.sampled_from([math.nan, math.inf, -0.3])).map(lambda t: (*t[0], t[1])),
+    ),
     Row("POW", lambda a: a.pow(2.5), one(low=0.1)),
+    Row("POW", torch.pow, st.tuples(tensors(shapes, FLOATS, special=True), exponents), zeros=True),
+    Row("POW", torch.pow, st.tuples(tensors(shapes, FLOATS, special=True), exponents.map(torch.tensor)), zeros=True),
+    exact(
+        "POW", torch.pow, st.tuples(tensors(shapes, (torch.float64,), special=True), st.sampled_from([0.5, 2, -1, 0]))
+    ),
+    exact("POW", torch.pow, integer_powers()),
+    exact("POW", torch.pow, st.tuples(tensors(shapes, INTS), st.integers(0, 7))),
     Row("POW", torch.pow, broadcastable((torch.float32,), special=False, low=0.1, high=3.0)),
     Row("EXP", torch.exp, one()),
     Row("LOG", torch.log, one()),
@@ -249,6 +314,11 @@ ROWS = [
     Row("BITWISE_NOT", torch.bitwise_not, one((*INTS, torch.bool))),
     Row("WHERE", lambda c, a, b: torch.where(c > 0, a, b), broadcastable((*REALS, torch.int64), count=3)),
     *(Row("CAST", functools.partial(lambda a, to: a.to(to), to=to), one(ALL, special=False)) for to in ALL),
+    # what does not fit an integer, as x86 converts it
+    *(
+        Row("CAST", functools.partial(lambda a, to: (a * 1e7).to(to), to=to), one((torch.float32, torch.float64)))
+        for to in (*INTS, torch.bool)
+    ),
     Row("RELU", torch.relu, one((*REALS, *INTS))),
     Row("SIGMOID", torch.sigmoid, one()),
     Row("TANH", torch.tanh, one()),
@@ -264,6 +334,16 @@ ROWS = [
         st.tuples(tensors((24, 16), (torch.int8,), low=-128, high=127), tensors((16, 8), (torch.int8,))),
     ),
     Row("MATMUL", lambda a, b: a @ b, st.tuples(tensors((5,)), tensors((5, 3)))),
+    Row("MATMUL", lambda a, b: (a @ b).sigmoid(), st.tuples(tensors((3, 0)), tensors((0, 2)))),
+    Row("MATMUL", lambda a, b: F.relu(F.linear(a, a, b)), st.tuples(tensors((3, 0)), tensors((3,)))),
+    exact(
+        "GEMM", lambda a, b: torch.addmm(b, a, a.t(), beta=0), st.just((torch.ones(2, 3), torch.full((2, 2), math.nan)))
+    ),
+    Row(
+        "GEMM",
+        lambda a, b: F.relu(torch.addmm(b, a, a.t(), beta=-2.5, alpha=0.3)),
+        st.tuples(tensors((3, 0)), tensors((3,))),
+    ),
     Row("GEMM", F.linear, linears(), loose=2),
     Row(
         "GEMM",
@@ -274,11 +354,17 @@ ROWS = [
     Row("CONV2D", lambda x, w: F.conv1d(x, w, padding=1), st.tuples(tensors((2, 3, 9)), tensors((4, 3, 3)))),
     Row("SOFTMAX", F.softmax, along()),
     Row("LOG_SOFTMAX", F.log_softmax, along()),
+    Row("SOFTMAX", lambda x: x.softmax(0), one(FLOATS, st.just(()))),
+    Row("LOG_SOFTMAX", lambda x: x.log_softmax(-1), one(FLOATS, st.just(()))),
+    Row("SOFTMAX", attention, st.tuples(tensors((1, 3, 4), special=True), tensors((3, 5), low=-9, high=3)), loose=4),
     Row("BATCH_NORM", lambda *a: F.batch_norm(*a), batch_norms(), loose=4),
     Row("LAYER_NORM", lambda x, shape, w, b: F.layer_norm(x, shape, w, b), norms(), loose=4),
     Row("SUM", lambda x, a, k: x.sum(a, keepdim=k), reductions((*REALS, *INTS, torch.bool)), loose=4),
     Row("SUM", lambda x: x.sum(), one((*REALS, *INTS, torch.bool), special=False), loose=4),
     Row("MEAN", lambda x, a, k: x.mean(a, keepdim=k), reductions(REALS), loose=2),
+    Row("SUM", lambda x, a, to: x.sum(a, dtype=to), narrowed(ALL), loose=4),
+    Row("MEAN", lambda x, a, to: x.mean(a, dtype=to), narrowed(REALS), loose=4),
+    exact("MEAN", lambda x: x.mean(), st.just((torch.full((8,), 3e38),))),
     Row("MAX", lambda x, a, k: x.amax(a, keepdim=k), reductions((*REALS, *INTS, torch.bool), special=True)),
     Row("MAX", lambda x: x.max(), one((*REALS, *INTS), filled)),
     Row("MAX", lambda x, a: torch.max(x, a)[0], along((*REALS, *INTS))),
@@ -316,6 +402,21 @@ ROWS = [
     Row("CAT", lambda xs, axis: torch.cat(xs, axis), parts()),
     Row("PAD", lambda x: F.pad(x, (1, 2)), one(ALL, filled)),
     Row("PAD", lambda x: F.pad(x, (2, -1, 0, 3), value=1.5), one(FLOATS, st.tuples(sizes, sizes, sizes))),
+    exact(
+        "FULL",
+        lambda x, s, to: torch.cat([x.to(to), torch.full_like(x, s, dtype=to)]),
+        st.tuples(tensors(filled), st.sampled_from([0.5, 0.0, 2.7, True, 3]), st.sampled_from(ALL)),
+    ),
+    exact(
+        "FULL",
+        lambda x, s: torch.cat([x > 0, (x > 1).fill_(s)]),
+        st.tuples(tensors(filled), st.sampled_from([0.5, math.nan, math.inf, 0.0])),
+    ),
+    exact(
+        "PAD",
+        lambda x, s: F.pad(x > 0, (1, 2), value=s),
+        st.tuples(tensors(filled), st.sampled_from([0.5, math.nan, 0])),
+    ),
     Row("FULL", lambda x: torch.cat([x, torch.full_like(x, 7)]), one((torch.float32, torch.int64), filled)),
 ]
 
@@ -370,6 +471,8 @@ def check(row, arguments, machine, place):
     assert got.shape == expected.shape
     rtol, atol = (row.loose * t for t in TOLERANCE.get(expected.dtype, (0, 0)))
     torch.testing.assert_close(got, expected, rtol=rtol, atol=atol, equal_nan=True)
+    if row.zeros and expected.is_floating_point():
+        assert torch.equal(got.signbit()[expected == 0], expected.signbit()[expected == 0])
 
 
 @pytest.mark.parametrize(("machine", "place"), places, ids=["unicorn-cpu", "unicorn-accelerator", "native"])

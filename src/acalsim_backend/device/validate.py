@@ -338,6 +338,13 @@ def _check_indices(indices: View | None, out: View, allowed: bool) -> None:
         _dtype(indices.dtype is DType.I64, f"indices of {indices.dtype.name}, expected I64")
 
 
+def _computed_as(dtype: DType) -> DType:
+    """The type in which kernels compute with elements of a dtype."""
+    if dtype is DType.F64:
+        return dtype
+    return DType.F32 if dtype.is_float else DType.I64
+
+
 def _check_reduce(command: Reduce, _: Memory) -> None:
     x, out = command.x, command.out
     rank = len(x.dims)
@@ -351,9 +358,9 @@ def _check_reduce(command: Reduce, _: Memory) -> None:
         _shape(0 not in reduced, "the extreme value of no elements")
         fits = x.dtype == out.dtype
     elif command.op is ReduceOp.MEAN:
-        fits = x.dtype.is_float and out.dtype.is_float
+        fits = x.dtype.is_float and _computed_as(x.dtype) == _computed_as(out.dtype)
     else:
-        fits = x.dtype.is_float == out.dtype.is_float and out.dtype is not DType.BOOL
+        fits = _computed_as(x.dtype) == _computed_as(out.dtype) and out.dtype is not DType.BOOL
     _dtype(fits, f"{command.op.name} of {x.dtype.name} as {out.dtype.name}")
 
 

@@ -107,64 +107,33 @@ static inline double acal_select_f64(int condition, double yes, double no) {
 #endif
 }
 
-/*
- * Extremes that propagate NaN, as PyTorch's do. fmax.s drops a NaN operand, so RISC-V puts it back by setting the bits
- * of a quiet NaN. The instructions are written out because gcc calls a C library for the builtins.
- */
-#if defined(__riscv)
-#define ACAL_FLOAT_INSTRUCTION(NAME, TYPE, INSTRUCTION)                     \
-    static inline TYPE NAME(TYPE a, TYPE b) {                               \
-        TYPE result;                                                        \
-        __asm__(INSTRUCTION " %0, %1, %2" : "=f"(result) : "f"(a), "f"(b)); \
-        return result;                                                      \
-    }
-
-ACAL_FLOAT_INSTRUCTION(acal_fmax_s, float, "fmax.s")
-ACAL_FLOAT_INSTRUCTION(acal_fmin_s, float, "fmin.s")
-ACAL_FLOAT_INSTRUCTION(acal_fmax_d, double, "fmax.d")
-ACAL_FLOAT_INSTRUCTION(acal_fmin_d, double, "fmin.d")
-
 static inline float acal_nan_unless_f32(int ordered, float x) {
+#if defined(__riscv)
     return acal_f32_of_bits(acal_bits_of_f32(x) | (acal_mask32(!ordered) & 0x7fc00000u));
+#else
+    return ordered ? x : __builtin_nanf("");
+#endif
 }
 
-static inline double acal_nan_unless_f64(int ordered, double x) {
-    return acal_f64_of_bits(acal_bits_of_f64(x) | (acal_mask64(!ordered) & 0x7ff8000000000000u));
-}
+/*
+ * Extremes that propagate NaN and give b where a and b are equal, as PyTorch's vector loops do (which matters for zeros
+ * of both signs).
+ */
+static inline float acal_max_f32(float a, float b) { return acal_select_f32((a > b) | (a != a), a, b); }
 
-static inline float acal_max_f32(float a, float b) {
-    return acal_nan_unless_f32((a == a) & (b == b), acal_fmax_s(a, b));
-}
+static inline float acal_min_f32(float a, float b) { return acal_select_f32((a < b) | (a != a), a, b); }
 
-static inline float acal_min_f32(float a, float b) {
-    return acal_nan_unless_f32((a == a) & (b == b), acal_fmin_s(a, b));
-}
+static inline double acal_max_f64(double a, double b) { return acal_select_f64((a > b) | (a != a), a, b); }
 
-static inline double acal_max_f64(double a, double b) {
-    return acal_nan_unless_f64((a == a) & (b == b), acal_fmax_d(a, b));
-}
+static inline double acal_min_f64(double a, double b) { return acal_select_f64((a < b) | (a != a), a, b); }
 
-static inline double acal_min_f64(double a, double b) {
-    return acal_nan_unless_f64((a == a) & (b == b), acal_fmin_d(a, b));
-}
-
-/* Bounds x; NaN becomes one of the bounds. */
+/* Bounds x; NaN becomes one of the bounds. The instructions are written out because gcc calls a C library otherwise. */
+#if defined(__riscv)
 static inline double acal_clamp_f64(double x, double low, double high) {
-    return acal_fmin_d(acal_fmax_d(x, low), high);
+    __asm__("fmax.d %0, %0, %1\n\tfmin.d %0, %0, %2" : "+f"(x) : "f"(low), "f"(high));
+    return x;
 }
 #else
-static inline float acal_nan_unless_f32(int ordered, float x) { return ordered ? x : __builtin_nanf(""); }
-
-static inline double acal_nan_unless_f64(int ordered, double x) { return ordered ? x : __builtin_nan(""); }
-
-static inline float acal_max_f32(float a, float b) { return (a > b) | (a != a) ? a : b; }
-
-static inline float acal_min_f32(float a, float b) { return (a < b) | (a != a) ? a : b; }
-
-static inline double acal_max_f64(double a, double b) { return (a > b) | (a != a) ? a : b; }
-
-static inline double acal_min_f64(double a, double b) { return (a < b) | (a != a) ? a : b; }
-
 static inline double acal_clamp_f64(double x, double low, double high) {
     x = x > low ? x : low;
     return x < high ? x : high;

@@ -139,6 +139,8 @@ static void finish(state_t *state, int64_t at, int64_t n) {
     if (state->is_sum && state->type != ACAL_CLASS_I64) {
         double *sums = (double *)state->sums;
         float *narrow = (float *)state->sums;
+        if (state->type == ACAL_CLASS_F32) /* as in PyTorch, a sum that f32 cannot hold has no mean either */
+            for (int64_t i = 0; i < n; i++) sums[i] = (double)(float)sums[i];
         if (state->command->op == ACAL_REDUCEOP_MEAN)
             for (int64_t i = 0; i < n; i++) sums[i] /= (double)state->count;
         if (state->type == ACAL_CLASS_F32)

@@ -143,7 +143,9 @@ acal_convert_t *acal_conversion(uint8_t to, uint8_t from) {
     };
     int wide = from == ACAL_DTYPE_F64;
     if (acal_is_float(from) && to == ACAL_DTYPE_BOOL) return wide ? f64_to_bool : f32_to_bool;
-    if (acal_is_float(from) && to == ACAL_DTYPE_I64) return wide ? f64_to_i64 : f32_to_i64;
+    /* PyTorch on x86 goes through 32 bits to the narrower signed types and through 64 to the unsigned one */
+    int through_64 = to == ACAL_DTYPE_I64 || to == ACAL_DTYPE_U8;
+    if (acal_is_float(from) && through_64) return wide ? f64_to_i64 : f32_to_i64;
     return by_class[acal_class(to)][acal_class(from)];
 }
 

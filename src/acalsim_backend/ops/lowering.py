@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,8 @@ from acalsim_backend.ops.base import operator_of
 from acalsim_backend.program.abi import MAX_RANK, DType, View, contiguous_strides
 from acalsim_backend.program.commands import Command, Copy, Fill
 from acalsim_backend.program.program import Origin, Tensor, TensorKind
+
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,12 @@ class Lowering:
         for (out,) in split_rank(collapse([destination])):
             self.emit(Fill(out=out, value=immediate(value, destination.dtype)))
 
+    def zeros(self, dims: tuple[int, ...], dtype: DType) -> View:
+        """Zeros of any shape: one element, broadcast."""
+        zero = self.scratch((), dtype)
+        self.fill(zero, 0)
+        return broadcast(zero, dims)
+
     def dense(self, view: View) -> View:
         """The view itself when it is dense row-major, else a copy that is."""
         if view.is_contiguous:
@@ -199,14 +208,28 @@ def constant_bytes(data: Any) -> bytes:
 
 
 def immediate(value: float, dtype: DType) -> int:
-    """Bits of a scalar: an f64 for floating-point dtypes, an i64 (wrapped) for the others."""
-    import struct
+    """Bits of a number as an element: an f64 for floating-point dtypes, an i64 (wrapped, truncated, a truth) else.
 
+    Raises:
+        UnsupportedError: infinity or NaN for an integer.
+    """
+    packed = struct.pack("<d", value) if dtype.is_float else struct.pack("<q", rounded(value, dtype))
+    return int.from_bytes(packed, "little")
+
+
+def rounded(value: float, dtype: DType) -> float:
+    """The number that an element of ``dtype`` holds when ``value`` is put into it; errors as in ``immediate``."""
+    import torch
+
+    if dtype is DType.BOOL:
+        return bool(value)
     if dtype.is_float:
-        return int(struct.unpack("<Q", struct.pack("<d", float(value)))[0])
-    if isinstance(value, float) and not math.isfinite(value):
+        return torch.tensor(value, dtype=torch.float64).to(getattr(torch, _NAMES[dtype])).item()
+    if not math.isfinite(value):
         raise UnsupportedError(f"scalar {value} does not fit {dtype.name}; use a floating-point tensor")
-    return int(value) & 0xFFFF_FFFF_FFFF_FFFF
+    bits = 8 * dtype.itemsize
+    low = 0 if dtype is DType.U8 else -1 << bits - 1
+    return (int(value) - low) % (1 << bits) + low
 
 
 def overlaps(dims: Sequence[int], strides: Sequence[int]) -> bool:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, Signature, dtype_of
-from acalsim_backend.ops.lowering import Lowering, broadcast
-from acalsim_backend.program.abi import Activation, View
+from acalsim_backend.ops.lowering import Lowering, broadcast, rounded
+from acalsim_backend.program.abi import Activation, DType
 from acalsim_backend.program.commands import Gemm
 
 
@@ -41,10 +41,10 @@ class Matmul(Operator):
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
         a, b = (to.view(n) for n in self.matrices(op))
         out = to.define(op.outputs[0])
-        bias = op.input("bias")
         if out.numel and a.dims[-1] == 0:
-            self._empty_product(op, to, out)
-            return
+            a, b = (to.zeros(v.dims[:-2] + d, v.dtype) for v, d in ((a, (a.dims[-2], 1)), (b, (1, b.dims[-1]))))
+        beta = float(op.attrs.get("beta", 1))
+        bias = op.input("bias") if beta else None  # which eager does not read then
         to.emit(
             Gemm(
                 a=a,
@@ -52,21 +52,10 @@ class Matmul(Operator):
                 out=out,
                 bias=broadcast(to.view(bias), out.dims) if bias else None,
                 alpha=float(op.attrs.get("alpha", 1)),
-                beta=float(op.attrs.get("beta", 1)),
+                beta=beta,
                 activation=activation_of(op),
             )
         )
-
-    def _empty_product(self, op: ACALSimOp, to: Lowering, out: View) -> None:
-        """K = 0: the sum is empty, so the result is beta * bias, or zero. The fuse pass leaves these alone."""
-        bias = op.input("bias")
-        to.fill(out, 0)
-        if bias is not None:
-            zero = to.scratch((*out.dims[:-1], 1), out.dtype)
-            row = to.scratch((*out.dims[:-2], 1, out.dims[-1]), out.dtype)
-            to.fill(zero, 0)
-            to.fill(row, 0)
-            to.emit(Gemm(zero, row, out, broadcast(to.view(bias), out.dims), beta=float(op.attrs.get("beta", 1))))
 
 
 class Gemm2d(Matmul):
@@ -85,11 +74,13 @@ class Gemm2d(Matmul):
         super().lower(replace(op, roles=["bias" if r == "self" else r for r in op.roles]), to)
 
     def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
-        integer = not dtype_of(op.outputs[0], ir).is_float
-        scaled = any(op.attrs.get(name, 1) not in (0, 1) for name in ("alpha", "beta"))
-        return (
-            "alpha and beta of an integer product are real numbers in the GEMM command" if integer and scaled else None
-        )
+        dtype = dtype_of(op.outputs[0], ir)
+        scales = [op.attrs.get(name, 1) for name in ("alpha", "beta")]
+        if not dtype.is_float and not set(scales) <= {0, 1}:
+            return "alpha and beta of an integer product are real numbers in the GEMM command"
+        if dtype is DType.F64 and any(rounded(scale, DType.F32) != scale for scale in scales):
+            return "alpha and beta have single precision in the GEMM command"
+        return None
 
 
 def is_matmul(op: ACALSimOp) -> bool:

@@ -10,6 +10,8 @@ from acalsim_backend.ops.lowering import Lowering
 from acalsim_backend.program.abi import MAX_RANK, DType, ReduceOp, View, contiguous_strides
 from acalsim_backend.program.commands import Reduce
 
+_HALF_TYPES = (DType.F16, DType.BF16)
+
 
 def reduced_axes(op: ACALSimOp, rank: int) -> tuple[int, ...]:
     """The axes that ATen's ``dim`` argument names; all of them when it is absent or empty."""
@@ -100,8 +102,8 @@ class _Reduction(Operator):
         to.emit(Reduce(x=x, out=out, op=self.reduce_op, axes=mask))
 
     def accumulation(self, source: DType, result: DType) -> DType:
-        """The dtype that x must have for the command."""
-        return result if not source.is_float else source
+        """The dtype that eager converts x to before it reduces, or one of the same values that the command takes."""
+        return result
 
     def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
         x = ir.tensors[op.inputs[0]]
@@ -125,6 +127,15 @@ class Sum(_Reduction):
     reduce_op = ReduceOp.SUM
     empty = 0.0
 
+    def accumulation(self, source: DType, result: DType) -> DType:
+        return source if source in _HALF_TYPES and result is DType.F32 else result
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        if dtype_of(op.outputs[0], to.ir) is DType.BOOL:  # the sum of truths as a truth: whether there is one
+            Any().lower(op, to)
+        else:
+            super().lower(op, to)
+
 
 class Mean(_Reduction):
     """mean over axes."""
@@ -133,6 +144,12 @@ class Mean(_Reduction):
     targets = ("aten.mean.default", "aten.mean.dim")
     reduce_op = ReduceOp.MEAN
     empty = float("nan")
+
+    def accumulation(self, source: DType, result: DType) -> DType:
+        narrow = (*_HALF_TYPES, DType.F32)  # eager takes the mean of half types in f32
+        if result in narrow:
+            return source if source in narrow else DType.F32
+        return result
 
 
 class Max(_Reduction):

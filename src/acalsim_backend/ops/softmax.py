@@ -46,8 +46,7 @@ class Softmax(Operator):
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
         x, out = to.view(op.inputs[0]), to.define(op.outputs[0])
         if not x.dims:
-            to.fill(out, 0.0 if self.log else 1.0)
-            return
+            x, out = (replace(v, dims=(1,), strides=(1,)) for v in (x, out))
         for source, result in rows_of([x, out], normal_axis(op.attrs["dim"], len(x.dims))):
             to.emit(SoftmaxCommand(x=source, out=result, log=self.log))
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from acalsim_backend.errors import UnsupportedError
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, Signature, operator_of, register
-from acalsim_backend.ops.lowering import Lowering, broadcast, collapse, immediate, split_rank
+from acalsim_backend.ops.lowering import Lowering, broadcast, collapse, immediate, rounded, split_rank
 from acalsim_backend.program.abi import DType, VectorOp
 from acalsim_backend.program.commands import (
     MAX_VECTOR_INPUTS,
@@ -35,6 +35,8 @@ TRANSCENDENTAL = frozenset(
     }
 )
 """Functions that the kernels provide in single precision only."""
+
+HALF_TYPES = frozenset({DType.F16, DType.BF16})
 
 
 @dataclass
@@ -184,7 +186,6 @@ class Pointwise(Operator):
     op_type: ACALSimOpType
     targets: tuple[str, ...]
     emit: Emit
-    uses: tuple[VectorOp, ...]
     result_is_bool: bool = False
 
     def infer(self, op: ACALSimOp, ir: ACALSimIR) -> Signature | None:
@@ -199,11 +200,13 @@ class Pointwise(Operator):
         return [(tuple(dims), "bool" if self.result_is_bool else ir.tensors[op.outputs[0]].dtype)]
 
     def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
-        compute = compute_dtype(op, ir)
-        if compute is DType.F64 and TRANSCENDENTAL & set(self.uses):
+        emitter = Emitter(ir)
+        try:
+            emitter.run(op)
+        except UnsupportedError as error:
+            return str(error)
+        if any(i.dtype is DType.F64 and i.op in TRANSCENDENTAL for i in emitter.code):
             return "the kernels have this function in single precision only"
-        if not compute.is_float and VectorOp.POW in self.uses:
-            return "integer powers have no kernel"
         return None
 
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
@@ -262,21 +265,82 @@ def _binary(op: VectorOp, left: str = "self", right: str = "other") -> Emit:
     return lambda e, o: e.apply(op, dt := compute_dtype(o, e.ir), e.operand(o, left, dt), e.operand(o, right, dt))
 
 
-def _scaled(op: VectorOp) -> Emit:
-    """self op alpha * other. Half types compute wider, so that the product is not rounded on the way, as in eager."""
+def _by_number(op: VectorOp) -> Emit:
+    """self op other, where eager takes a single number of another dtype as it is, in f32, for the half types.
+
+    It does so in products and quotients alone, and on the right alone: every other number is rounded to the half type
+    like a tensor (PyTorch's ``mul_kernel`` and ``div_true_kernel``).
+    """
 
     def emit(e: Emitter, o: ACALSimOp) -> int:
         dtype = compute_dtype(o, e.ir)
-        alpha = o.attrs.get("alpha", 1)
-        if alpha == 1:
+        if dtype not in HALF_TYPES or not _is_finer(o, "other", dtype, e.ir):
             return _binary(op)(e, o)
-        if dtype is DType.BOOL:
-            raise UnsupportedError(f"{o}: alpha on bool tensors")
-        wide = DType.F32 if dtype in (DType.F16, DType.BF16) else dtype
-        product = e.apply(VectorOp.MUL, wide, e.operand(o, "other", wide), e.constant(alpha, wide))
-        return e.cast(e.apply(op, wide, e.operand(o, "self", wide), product), dtype)
+        left = e.cast(e.operand(o, "self", dtype), DType.F32)
+        return e.cast(e.apply(op, DType.F32, left, e.operand(o, "other", DType.F32)), dtype)
 
     return emit
+
+
+def _is_finer(o: ACALSimOp, role: str, dtype: DType, ir: ACALSimIR) -> bool:
+    """Whether an argument is a single number that ``dtype`` may not hold."""
+    name = o.input(role)
+    if name is None:
+        number: float = o.attrs[role]
+        return rounded(number, dtype) != number
+    return ir.tensors[name].numel == 1 and DTYPES[ir.tensors[name].dtype] is not dtype
+
+
+def _scaled(op: VectorOp) -> Emit:
+    """self op alpha * other. For half types alpha is rounded to them and the product is not, as in eager's vector loop.
+
+    (Eager's scalar loop, which does what is left over at the end of a row, rounds the product.)
+    """
+
+    def emit(e: Emitter, o: ACALSimOp) -> int:
+        dtype = compute_dtype(o, e.ir)
+        alpha = rounded(o.attrs.get("alpha", 1), dtype)
+        if alpha == 1:
+            return _binary(op)(e, o)
+        wide = DType.F32 if dtype in HALF_TYPES else dtype
+        left, right = (e.cast(e.operand(o, role, dtype), wide) for role in ("self", "other"))
+        return e.cast(e.apply(op, wide, left, e.apply(VectorOp.MUL, wide, right, e.constant(alpha, wide))), dtype)
+
+    return emit
+
+
+def _power(e: Emitter, o: ACALSimOp) -> int:
+    """self ** exponent; where the exponent is a number, what eager computes instead (``pow_tensor_scalar_kernel``)."""
+    dtype = compute_dtype(o, e.ir)
+    if o.target == "aten.pow.Tensor_Scalar":
+        instead = _POWERS.get(_known_exponent(o, dtype))
+        if instead is not None:
+            return instead(e, dtype, e.operand(o, "self", dtype))
+    return _binary(VectorOp.POW, "self", "exponent")(e, o)
+
+
+def _known_exponent(o: ACALSimOp, dtype: DType) -> float | None:
+    """The exponent if eager has a kernel of its own for it in ``dtype``."""
+    exponent = float(o.attrs["exponent"])
+    if exponent in (0.0, 1.0):
+        return exponent
+    if dtype is DType.F16:
+        return None
+    if exponent in (0.5, -0.5, -1.0):
+        return exponent if dtype.is_float else None
+    return float(rounded(exponent, dtype))  # the others are compared after rounding
+
+
+_POWERS: dict[float | None, Callable[[Emitter, DType, int], int]] = {
+    0.0: lambda e, dtype, x: e.constant(1, dtype),
+    1.0: lambda e, dtype, x: x,
+    0.5: lambda e, dtype, x: e.apply(VectorOp.SQRT, dtype, x),
+    -0.5: lambda e, dtype, x: e.apply(VectorOp.RSQRT, dtype, x),
+    -1.0: lambda e, dtype, x: e.apply(VectorOp.RECIPROCAL, dtype, x),
+    2.0: lambda e, dtype, x: e.apply(VectorOp.MUL, dtype, x, x),
+    3.0: lambda e, dtype, x: e.apply(VectorOp.MUL, dtype, e.apply(VectorOp.MUL, dtype, x, x), x),
+    -2.0: lambda e, dtype, x: e.apply(VectorOp.RECIPROCAL, dtype, e.apply(VectorOp.MUL, dtype, x, x)),
+}
 
 
 def _compare(op: VectorOp) -> Emit:
@@ -318,6 +382,7 @@ def _where(e: Emitter, o: ACALSimOp) -> int:
 
 
 def _clamp(e: Emitter, o: ACALSimOp) -> int:
+    """MIN and MAX prefer the right of two equal zeros: eager the value to a number, and a tensor of bounds to it."""
     dtype = compute_dtype(o, e.ir)
     value = e.operand(o, "self", dtype)
     for role, op in (
@@ -327,7 +392,9 @@ def _clamp(e: Emitter, o: ACALSimOp) -> int:
         ("max_val", VectorOp.MIN),
     ):
         if o.input(role) is not None or o.attrs.get(role) is not None:
-            value = e.apply(op, dtype, value, e.operand(o, role, dtype))
+            bound = e.operand(o, role, dtype)
+            pair = (value, bound) if o.target == "aten.clamp.Tensor" else (bound, value)
+            value = e.apply(op, dtype, *pair)
     return value
 
 
@@ -341,26 +408,19 @@ def _cast(e: Emitter, o: ACALSimOp) -> int:
     return e.operand(o, "self", DTYPES[e.ir.tensors[o.outputs[0]].dtype])
 
 
-def _row(op_type: ACALSimOpType, emit: Emit, uses: tuple[VectorOp, ...], *targets: str, is_bool: bool = False) -> None:
-    register(Pointwise(op_type, tuple(f"aten.{t}" for t in targets), emit, uses, is_bool))
+def _row(op_type: ACALSimOpType, emit: Emit, *targets: str, is_bool: bool = False) -> None:
+    register(Pointwise(op_type, tuple(f"aten.{t}" for t in targets), emit, is_bool))
 
 
 _T = ACALSimOpType
 _V = VectorOp
-_row(_T.ADD, _scaled(_V.ADD), (_V.ADD,), "add.Tensor", "add.Scalar")
-_row(_T.SUB, _scaled(_V.SUB), (_V.SUB,), "sub.Tensor", "sub.Scalar")
-_row(_T.MUL, _binary(_V.MUL), (_V.MUL,), "mul.Tensor", "mul.Scalar")
-_row(_T.DIV, _binary(_V.DIV), (_V.DIV,), "div.Tensor", "div.Scalar")
-_row(_T.MINIMUM, _binary(_V.MIN), (_V.MIN,), "minimum.default")
-_row(_T.MAXIMUM, _binary(_V.MAX), (_V.MAX,), "maximum.default")
-_row(
-    _T.POW,
-    lambda e, o: _binary(_V.POW, "self", "exponent")(e, o),
-    (_V.POW,),
-    "pow.Tensor_Tensor",
-    "pow.Tensor_Scalar",
-    "pow.Scalar",
-)
+_row(_T.ADD, _scaled(_V.ADD), "add.Tensor", "add.Scalar")
+_row(_T.SUB, _scaled(_V.SUB), "sub.Tensor", "sub.Scalar")
+_row(_T.MUL, _by_number(_V.MUL), "mul.Tensor", "mul.Scalar")
+_row(_T.DIV, _by_number(_V.DIV), "div.Tensor", "div.Scalar")
+_row(_T.MINIMUM, _binary(_V.MIN), "minimum.default")
+_row(_T.MAXIMUM, _binary(_V.MAX), "maximum.default")
+_row(_T.POW, _power, "pow.Tensor_Tensor", "pow.Tensor_Scalar", "pow.Scalar")
 for _type, _op, *_targets in (
     (_T.NEG, _V.NEG, "neg.default"),
     (_T.ABS, _V.ABS, "abs.default"),
@@ -378,8 +438,8 @@ for _type, _op, *_targets in (
     (_T.SIGMOID, _V.SIGMOID, "sigmoid.default"),
     (_T.TANH, _V.TANH, "tanh.default"),
 ):
-    _row(_type, _unary(_op), (_op,), *_targets)
-_row(_T.GELU, _gelu, (_V.GELU, _V.GELU_TANH), "gelu.default")
+    _row(_type, _unary(_op), *_targets)
+_row(_T.GELU, _gelu, "gelu.default")
 for _type, _op, *_targets in (
     (_T.EQ, _V.EQ, "eq.Tensor", "eq.Scalar"),
     (_T.NE, _V.NE, "ne.Tensor", "ne.Scalar"),
@@ -388,15 +448,15 @@ for _type, _op, *_targets in (
     (_T.GT, _V.GT, "gt.Tensor", "gt.Scalar"),
     (_T.GE, _V.GE, "ge.Tensor", "ge.Scalar"),
 ):
-    _row(_type, _compare(_op), (_op,), *_targets, is_bool=True)
-_row(_T.LOGICAL_AND, _logical(_V.AND), (_V.AND,), "logical_and.default", is_bool=True)
-_row(_T.LOGICAL_OR, _logical(_V.OR), (_V.OR,), "logical_or.default", is_bool=True)
-_row(_T.LOGICAL_XOR, _logical(_V.XOR), (_V.XOR,), "logical_xor.default", is_bool=True)
-_row(_T.LOGICAL_NOT, _logical_not, (_V.NOT,), "logical_not.default", is_bool=True)
-_row(_T.BITWISE_AND, _binary(_V.AND), (_V.AND,), "bitwise_and.Tensor", "bitwise_and.Scalar")
-_row(_T.BITWISE_OR, _binary(_V.OR), (_V.OR,), "bitwise_or.Tensor", "bitwise_or.Scalar")
-_row(_T.BITWISE_XOR, _binary(_V.XOR), (_V.XOR,), "bitwise_xor.Tensor", "bitwise_xor.Scalar")
-_row(_T.BITWISE_NOT, _bitwise_not, (_V.XOR, _V.NOT), "bitwise_not.default")
-_row(_T.WHERE, _where, (_V.WHERE,), "where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
-_row(_T.CLAMP, _clamp, (_V.MIN, _V.MAX), "clamp.default", "clamp.Tensor", "hardtanh.default")
-_row(_T.CAST, _cast, (_V.CAST,), "_to_copy.default")
+    _row(_type, _compare(_op), *_targets, is_bool=True)
+_row(_T.LOGICAL_AND, _logical(_V.AND), "logical_and.default", is_bool=True)
+_row(_T.LOGICAL_OR, _logical(_V.OR), "logical_or.default", is_bool=True)
+_row(_T.LOGICAL_XOR, _logical(_V.XOR), "logical_xor.default", is_bool=True)
+_row(_T.LOGICAL_NOT, _logical_not, "logical_not.default", is_bool=True)
+_row(_T.BITWISE_AND, _binary(_V.AND), "bitwise_and.Tensor", "bitwise_and.Scalar")
+_row(_T.BITWISE_OR, _binary(_V.OR), "bitwise_or.Tensor", "bitwise_or.Scalar")
+_row(_T.BITWISE_XOR, _binary(_V.XOR), "bitwise_xor.Tensor", "bitwise_xor.Scalar")
+_row(_T.BITWISE_NOT, _bitwise_not, "bitwise_not.default")
+_row(_T.WHERE, _where, "where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
+_row(_T.CLAMP, _clamp, "clamp.default", "clamp.Tensor", "hardtanh.default")
+_row(_T.CAST, _cast, "_to_copy.default")

@@ -85,7 +85,8 @@ class VectorOp(enum.IntEnum):
     """Micro-instructions of a VECTOR command: ``dst = op(a, b, c)``, rounded to ``dtype``.
 
     LOAD reads input operand ``a``; STORE writes register ``a`` to output operand ``dst``; CONST takes ``imm``.
-    Comparisons and CAST read registers of ``src_dtype``. NaN propagates through MIN, MAX and RELU as in PyTorch.
+    Comparisons and CAST read registers of ``src_dtype``. NaN propagates through MIN, MAX and RELU as in PyTorch;
+    of equal zeros, MIN and MAX give ``b``.
     """
 
     LOAD = 0
