@@ -38,10 +38,15 @@ def test_is_what_was_written_there_and_nothing_else(tmp_path, content):
 
 def test_does_a_failure_leave_the_old_content_and_no_other_file(tmp_path):
     files.write(tmp_path / "a", "old")
-    for error in (ValueError, KeyboardInterrupt, SystemExit):
-        with pytest.raises(error), files.replacing(tmp_path / "a") as temporary:
+
+    def fail(error: type[BaseException]) -> None:
+        with files.replacing(tmp_path / "a") as temporary:
             temporary.write_text("half")
             raise error
+
+    for error in (ValueError, KeyboardInterrupt, SystemExit):
+        with pytest.raises(error):
+            fail(error)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "old")]
 
 
