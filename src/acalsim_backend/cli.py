@@ -18,7 +18,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -178,13 +178,8 @@ def _command(group: typer.Typer, name: str | None = None) -> Callable[[Callable[
         def command(*, quiet: bool, verbose: int, debug: bool, **arguments: Any) -> None:
             _settings.merge(quiet, verbose, debug)
             _start_logging()
-            try:
-                function(**arguments)
-                sys.stdout.flush()
-            except SystemExit as exit_:  # commands end by typer.Exit
-                if _is_closed(exit_):
-                    raise
-                raise InputError(f"sys.exit({exit_.code!r}) in the model's code{user_line(exit_)}") from exit_
+            function(**arguments)
+            sys.stdout.flush()
 
         common = {"quiet": (False, Quiet), "verbose": (0, Verbose), "debug": (False, Debug)}
         signature = inspect.signature(function, eval_str=True)
@@ -250,9 +245,11 @@ def run(
     settings = _qemu_settings(machine, gdb, trace_mmio) | {"build": build.value}
     _check_places(out, json)
     if mode is not Mode.simulate:
-        _run_stage(target, seed, hardware, mode, place, out)
+        with _user_code():
+            _run_stage(target, seed, hardware, mode, place, out)
         return
-    report = _simulate(target, seed, hardware, machine, place, settings)
+    with _user_code():
+        report = _simulate(target, seed, hardware, machine, place, settings)
     _show(report, out, json)
     if not report.outputs.allclose:
         raise typer.Exit(EXIT_DIFFERENT)
@@ -276,7 +273,7 @@ def compile_(
     check_target(target)
     hardware = _load_hardware(hw, _overrides(set_ or ()))
     _check_places(out)
-    with _Progress(_settings.quiet) as progress:
+    with _user_code(), _Progress(_settings.quiet) as progress:
         progress.stage("loading PyTorch")
         from acalsim_backend.backend import compile_model
         from acalsim_backend.models import load_target
@@ -286,6 +283,15 @@ def compile_(
         made = compile_model(model, inputs, out, build=build.value, hardware=hardware, place=place.value)
     for file in made:
         typer.echo(str(file))
+
+
+@contextlib.contextmanager
+def _user_code() -> Iterator[None]:
+    """What runs a user's model, which must not end this process as if all were well."""
+    try:
+        yield
+    except SystemExit as exit_:
+        raise InputError(f"the model called sys.exit({exit_.code!r}){user_line(exit_)}") from exit_
 
 
 def _qemu_settings(machine: str, gdb: int | None, trace_mmio: Path | None) -> dict[str, Any]:
