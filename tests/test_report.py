@@ -250,3 +250,26 @@ def test_is_a_fallback_named_below_the_table(report):
 def test_are_unknown_cycles_none_not_zero():
     row = OpRow("t", "GEMM", "cpu", (), "", "", None, None, 0, 0, 0, None)
     assert row.cycles is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**62), st.integers(0, 2**50), st.text("ab.", max_size=60)), min_size=1, max_size=4
+    ),
+    st.integers(20, 200),
+)
+def test_does_a_table_keep_its_numbers_and_headers_at_any_width(rows, width):
+    ops = tuple(
+        OpRow("t", "GEMM", "accelerator", ("MATMUL", "ADD"), module, f"{module}.py:7", 0, cycles, 1, moved, moved, 0.5)
+        for cycles, moved, module in rows
+    )
+    total = sum(cycles for cycles, _, _ in rows)
+    table = RunReport(
+        "m", "edge", "unicorn", {"cpu": 1, "accelerator": 1}, {}, Outputs(), Cycles(total, 0, total), 0, ops
+    )
+    lines = table.table(width).splitlines()
+    header = next(line for line in lines if "cycles" in line).split()
+    assert {"#", "operation", "on", "cycles", "share", "util", "read", "written"} <= set(header)
+    for index, (cycles, _, _) in enumerate(rows):
+        (line,) = [line for line in lines if line.split()[:1] == [str(index)]]
+        assert f" {cycles:,} " in line

@@ -411,7 +411,7 @@ def time(
     given = {"stride": stride, "pad": pad, "groups": groups, "inputs": inputs}
     options = {name: value for name, value in given.items() if value is not None}
     layers = make_layers(layer, sizes or (), topology_file=topology, dtype=dtype, options=options)
-    _check_sizes(layers)
+    _check_sizes(layers, UsageError if topology is None else InputError)
     _check_places(None, json)
     document = time_layers(layers, hardware)
     text = json_module.dumps(document, indent=2, allow_nan=False)
@@ -425,13 +425,13 @@ def time(
         files.write(json, text + "\n")
 
 
-def _check_sizes(layers: Iterable[Layer]) -> None:
+def _check_sizes(layers: Iterable[Layer], error: type[AcalsimError]) -> None:
     """Refuse what no 64-bit address reaches."""
     for layer in layers:
         for name, command in zip(layer.names, layer.commands, strict=True):
             end = max(view.extent[1] for view in (*command.reads(), *command.writes()))
             if end >= 1 << 63:
-                raise InputError(f"{name}: its operands end at byte {end:.3g}, but addresses end at {1 << 63:.3g}")
+                raise error(f"{name}: its operands end at byte {end:.3g}, but addresses end at {1 << 63:.3g}")
 
 
 def _layer_table(document: dict[str, Any], *, wide: bool) -> Table:
