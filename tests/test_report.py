@@ -167,7 +167,7 @@ def test_does_a_saved_report_load_as_it_was_and_ignore_what_it_does_not_know(rep
     ("text", "message"),
     [
         ("{", "cannot be read as a report"),
-        ("[]", "not a report of schema 1: schema is 'list'"),
+        ("[]", "not a report of schema 1: it is a list"),
         ('{"schema": 2}', "not a report of schema 1: schema is 2"),
         ('{"schema": 1}', "not a report of schema 1: 'outputs'"),
     ],

@@ -219,8 +219,11 @@ class RunReport:
             InputError: another schema, or a key that is missing.
         """
         if not isinstance(values, Mapping) or values.get("schema") != SCHEMA:
-            got = values.get("schema") if isinstance(values, Mapping) else type(values).__name__
-            raise InputError(f"not a report of schema {SCHEMA}: schema is {got!r}")
+            if not isinstance(values, Mapping):
+                got = f"it is a {type(values).__name__}"
+            else:
+                got = f"schema is {values['schema']!r}" if "schema" in values else "schema is missing"
+            raise InputError(f"not a report of schema {SCHEMA}: {got}")
         try:
             known = _known(cls, values)
             known["outputs"] = Outputs(**_known(Outputs, values["outputs"]))
