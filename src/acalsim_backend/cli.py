@@ -431,7 +431,7 @@ def _check_sizes(layers: Iterable[Layer], error: type[AcalsimError]) -> None:
         for name, command in zip(layer.names, layer.commands, strict=True):
             end = max(view.extent[1] for view in (*command.reads(), *command.writes()))
             if end >= 1 << 63:
-                raise error(f"{name}: its operands end at byte {end:.3g}, but addresses end at {1 << 63:.3g}")
+                raise error(f"{name}: its operands need addresses of {end.bit_length()} bits, of which there are 63")
 
 
 def _layer_table(document: dict[str, Any], *, wide: bool) -> Table:
@@ -634,11 +634,11 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for i, name in enumerate(columns):
-        if i and name:
+        if name:
             width = max(len(name), *(len(row[i]) for row in rows))
-            table.add_column(name, justify="right", no_wrap=True, min_width=width)
+            table.add_column(name, justify="right" if i else "left", no_wrap=True, min_width=width)
         else:
-            table.add_column(name, no_wrap=bool(name), overflow="ellipsis" if name else "fold")
+            table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table

@@ -281,14 +281,15 @@ class RunReport:
         texts = ["operation"] + ["module"] * (width >= WIDE) + ["source"] * (width >= WIDER)
         numbers = ["cycles", "share", "util", "read", "written"]
         cells = [self._cells(i, row) for i, row in enumerate(self.ops)]
-        fixed = sum(max(map(len, (name, *(c[name] for c in cells)))) + 1 for name in ("#", "on", *numbers))
-        room = max((width - fixed - len(texts) - 3) // len(texts), 8)
+        fixed = sum(max(map(len, (name, *(c[name] for c in cells)))) + 2 for name in ("#", "on", *numbers))
+        room = max((width - fixed - 1) // len(texts) - 2, 8)
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         order = ["#", *texts[:2], "on", *numbers, *texts[2:]]
         for name in order:
             justify: Literal["left", "right"] = "right" if name in ("#", *numbers) else "left"
-            limit = room if name in texts else None
-            table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", max_width=limit)
+            longest = max(map(len, (name, *(cell[name] for cell in cells))))
+            limit = min(longest, room) if name in texts else longest
+            table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=limit, max_width=limit)
         styles = {"cpu": "yellow", "host": "red"}
         for row, cell in zip(self.ops, cells, strict=True):
             table.add_row(*(cell[name] for name in order), style=styles.get(row.placement))

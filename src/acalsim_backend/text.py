@@ -41,7 +41,7 @@ def duration(microseconds: float) -> str:
 
 
 def table_width(table: Table) -> int:
-    """The columns without which a table would lose digits or words of what may not be wrapped."""
+    """The columns without which a table would cut what its columns state as their least width."""
     from rich.console import Console
 
     return Console(width=UNLIMITED).measure(table).minimum
