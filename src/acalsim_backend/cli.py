@@ -752,6 +752,10 @@ def _explain(error: Exception) -> int:
     if isinstance(cause, AcalsimError):
         _complain(cause)
         return cause.exit_code
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("acalsim_backend"):
+        package = error.name.partition(".")[0]
+        _complain(f"{package} is not installed: pip install {package}; `acalsim doctor` lists all that is needed")
+        return MissingToolError.exit_code
     if isinstance(cause, OSError) and cause.errno is not None:  # the system's answer, as on a full disk
         _complain(f"{cause.filename or 'the output'}: {cause.strerror}")
         return InputError.exit_code

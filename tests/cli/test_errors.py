@@ -252,6 +252,14 @@ def test_does_a_missing_unicorn_name_the_line_that_installs_it(process):
     assert len(run.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("package", ["torch", "numpy"])
+def test_is_a_package_that_is_missing_named_with_the_line_that_installs_it(process, package):
+    run = process("run", "mlp", without=(package,))
+    assert (run.returncode, run.stdout) == (4, "")
+    assert f"{package} is not installed: pip install {package}" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
 def test_is_a_bug_told_from_a_mistake(acalsim, monkeypatch):
     from acalsim_backend import hardware
 
