@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acalsim_backend.errors import HardwareError, UnknownNameError
+from acalsim_backend.errors import HardwareError, InputError, UnknownNameError
 from acalsim_backend.hardware import ACTIVATIONS, COMMAND_KINDS, HardwareConfig, presets, provenance
 
 
@@ -47,8 +48,8 @@ def test_is_a_base_path_relative_to_the_file_that_names_it(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("schema = 1\n[array\nrows = 4\n", r"mine\.toml: not valid TOML: .*line 2"),
-        ("name = 'x'\n", r"mine\.toml:1: schema is None, expected schema = 1"),
+        ("schema = 1\n[array\nrows = 4\n", r"mine\.toml:2: not valid TOML: Expected ']' at the end"),
+        ("name = 'x'\n", r"mine\.toml:1: schema is missing, expected schema = 1"),
         ("\nschema = 2\n", r"mine\.toml:2: schema is 2, expected schema = 1"),
         (
             "schema = 1\n[array]\n# comment\nrow = 4\n",
@@ -63,7 +64,7 @@ def test_is_a_base_path_relative_to_the_file_that_names_it(tmp_path):
             "schema = 1\n[array]\ndataflow = 'xs'\n",
             r"mine\.toml:3: array\.dataflow is 'xs', expected one of ws, os, is",
         ),
-        ("schema = 1\n[dram]\nlatency_ns = nan\n", r"mine\.toml:3: dram\.latency_ns is nan, expected a number"),
+        ("schema = 1\n[dram]\nlatency_ns = nan\n", r"mine\.toml:3: dram\.latency_ns is nan, expected 0 to 100000 ns"),
         (
             "schema = 1\n[accelerator]\nops = ['gem']\n",
             r"mine\.toml:3: accelerator\.ops: unknown name 'gem': did you mean gemm",
@@ -94,6 +95,43 @@ def test_are_unknown_presets_and_files_told_apart(tmp_path):
         HardwareConfig.load("edg")
     with pytest.raises(HardwareError, match=r"no such hardware file; presets are .*edge"):
         HardwareConfig.load(tmp_path / "absent.toml")
+
+
+def test_is_a_mark_at_the_start_of_a_file_no_part_of_it(tmp_path):
+    (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbfschema = 1\n[array]\nrows = 8\n")
+    assert HardwareConfig.load(tmp_path / "mine.toml").array.rows == 8
+
+
+def test_is_what_is_no_file_named(tmp_path):
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link.toml").symlink_to("absent.toml")
+    messages = {
+        "folder.toml": "is a folder, expected a file",
+        "folder": "is a folder, expected a file",
+        "pipe": "is no regular file",
+        "link.toml": r"link\.toml: is a link to absent\.toml, which does not exist",
+        "absent": "unknown hardware '.*absent': known: cloud4, ",
+        "x" * 300: "unknown hardware",
+    }
+    for name, message in messages.items():
+        with pytest.raises((InputError, UnknownNameError), match=message):
+            HardwareConfig.load(tmp_path / name)
+
+
+def test_has_every_number_bounds_that_nan_fails():
+    for section in dataclasses.fields(HardwareConfig):
+        cls = get_type_hints(HardwareConfig)[section.name]
+        for f in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
+            if get_type_hints(cls)[f.name] in (int, float):
+                assert f.metadata["low"] <= f.metadata["high"], f.name
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000, "3\ncols = 4", ""])
+def test_is_an_override_that_is_no_value_refused(value):
+    with pytest.raises(HardwareError, match=r"array\.rows is "):
+        HardwareConfig().override({"array.rows": value})
 
 
 def test_do_overrides_change_one_value_and_name_a_wrong_one():

@@ -167,7 +167,7 @@ def test_does_a_saved_report_load_as_it_was_and_ignore_what_it_does_not_know(rep
     ("text", "message"),
     [
         ("{", "cannot be read as a report"),
-        ("[]", "not a report of schema 1: schema is 'list'"),
+        ("[]", "not a report of schema 1: it is a list"),
         ('{"schema": 2}', "not a report of schema 1: schema is 2"),
         ('{"schema": 1}', "not a report of schema 1: 'outputs'"),
     ],
@@ -181,7 +181,7 @@ def test_does_a_file_that_is_no_report_say_so(tmp_path, text, message):
 
 def test_does_an_unwritable_place_name_the_remedy(report, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"cannot write .*r.json: Not a directory; choose another place"):
+    with pytest.raises(InputError, match=r"r\.json: cannot write there: Not a directory; choose another place"):
         report.save(tmp_path / "file" / "r.json")
 
 
@@ -250,3 +250,26 @@ def test_is_a_fallback_named_below_the_table(report):
 def test_are_unknown_cycles_none_not_zero():
     row = OpRow("t", "GEMM", "cpu", (), "", "", None, None, 0, 0, 0, None)
     assert row.cycles is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**62), st.integers(0, 2**50), st.text("ab.", max_size=60)), min_size=1, max_size=4
+    ),
+    st.integers(20, 200),
+)
+def test_does_a_table_keep_its_numbers_and_headers_at_any_width(rows, width):
+    ops = tuple(
+        OpRow("t", "GEMM", "accelerator", ("MATMUL", "ADD"), module, f"{module}.py:7", 0, cycles, 1, moved, moved, 0.5)
+        for cycles, moved, module in rows
+    )
+    total = sum(cycles for cycles, _, _ in rows)
+    table = RunReport(
+        "m", "edge", "unicorn", {"cpu": 1, "accelerator": 1}, {}, Outputs(), Cycles(total, 0, total), 0, ops
+    )
+    lines = table.table(width).splitlines()
+    header = next(line for line in lines if "cycles" in line).split()
+    assert {"#", "on", "cycles", "share", "util", "read", "written"} <= set(header)
+    for index, (cycles, _, _) in enumerate(rows):
+        (line,) = [line for line in lines if line.split()[:1] == [str(index)]]
+        assert f" {cycles:,} " in line

@@ -22,13 +22,14 @@ import torch._inductor.debug  # AOTAutograd imports it inside its first compilat
 from torch import fx
 from torch._functorch._aot_autograd.utils import make_boxed_func
 
+from acalsim_backend import files
 from acalsim_backend.codegen.build import build as build_elf
 from acalsim_backend.compiler import ACALSimCompiler
 from acalsim_backend.errors import AcalsimError, InputError, UnknownNameError, UnsupportedError, UsageError
 from acalsim_backend.front import watch
 from acalsim_backend.front.captured import no_modes
 from acalsim_backend.front.dynamo import AotGraph, static_inputs, through_aot_autograd
-from acalsim_backend.graphs import PROGRAM_CACHE_BYTES, Graph, ProgramCache, Shape, compile_captured, write_text
+from acalsim_backend.graphs import PROGRAM_CACHE_BYTES, Graph, ProgramCache, Shape, compile_captured
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.ir import ACALSimIR
 from acalsim_backend.machine.base import check_machine
@@ -106,7 +107,7 @@ class ACALSimBackend:
             raise UsageError(f"qemu_config is for machine='qemu', got machine={machine!r}; leave it out")
         self.mode = mode
         self.verbose = verbose
-        self.output_dir = None if output_dir is None else _writable(Path(output_dir))
+        self.output_dir = None if output_dir is None else files.make_folder(output_dir, "choose another output_dir")
         self.machine = machine
         self.qemu_config = qemu_config
         self.functional = functional
@@ -230,10 +231,10 @@ class ACALSimBackend:
                 raise InputError("arguments that share memory and are written to; clone them before the call")
             shape = compile_captured(self, captured, values)
             self.enter(None, shape)
-            files = self._generator.generate(shape.ir, shape.name)
+            written = self._generator.generate(shape.ir, shape.name)
             shape.ir.examples = ()
         if self.verbose:
-            print("Generated files:", *files, sep="\n  ")
+            print("Generated files:", *written, sep="\n  ")
         return make_boxed_func(_KeepsAlive(gm.forward, shape))
 
     def watched(self) -> ACALSimBackend:
@@ -411,17 +412,6 @@ def _graph_text(gm: fx.GraphModule) -> str:
     return "\n".join(lines)
 
 
-def _writable(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".acalsim"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"{folder}: cannot write there ({error.strerror}); choose another output_dir") from None
-    return folder
-
-
 # --- other ways in ---
 
 
@@ -499,8 +489,8 @@ def compile_model(
         for name in names:
             program = backend.get_program(name)
             if program is not None:
-                write_text(folder / f"{name}.program", dump(program))
-                (folder / f"{name}.image").write_bytes(build_image(program).data)
+                files.write(folder / f"{name}.program", f"{dump(program)}\n")
+                files.write(folder / f"{name}.image", build_image(program).data)
         return [folder / f"{name}{end}" for name in names for end in (".ir", ".opt.ir", ".program", ".image")]
     for name in names:
         build_elf(folder, name)

@@ -1,23 +1,24 @@
 """The command ``acalsim``.
 
-Results go to stdout; progress, warnings and logs to stderr. Exit codes: 0 good, 1 outputs differ from eager, 2 usage,
-3 bad input, 4 something is not installed, 5 guest or device fault, 70 a bug in this package, 130 Ctrl-C. torch and
-numpy are imported by the commands that need them, after everything that can be checked without them.
+Results go to stdout; progress, warnings and logs to stderr. ``EXIT_CODES`` lists the exit codes. torch and numpy are
+imported by the commands that need them, after everything that can be checked without them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
 import inspect
 import logging
 import os
+import signal
 import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self
 
 import typer
 
-from acalsim_backend.errors import AcalsimError, InputError, UsageError
+from acalsim_backend import files
+from acalsim_backend.errors import AcalsimError, HardwareError, InputError, MachineError, MissingToolError, UsageError
+from acalsim_backend.text import UNLIMITED, table_width, user_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,14 +37,29 @@ if TYPE_CHECKING:
 
     from acalsim_backend.hardware import HardwareConfig
     from acalsim_backend.report import RunReport
+    from acalsim_backend.time_command import Layer
 
 EXIT_DIFFERENT = 1
 EXIT_BUG = 70
-MIN_WIDTH = 80  # narrower terminals wrap
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_CLOSED = 128 + signal.SIGPIPE
+EXIT_CODES = {
+    0: "good",
+    EXIT_DIFFERENT: "the model ran, and its outputs differ from eager PyTorch's",
+    UsageError.exit_code: "a command line that cannot be understood, options and `--set` included",
+    InputError.exit_code: "a model or a file that cannot be used, or a result that cannot be written",
+    MissingToolError.exit_code: "something is not installed; the message has the line that installs it",
+    MachineError.exit_code: "the guest or a device failed",
+    EXIT_BUG: "a bug in acalsim",
+    EXIT_INTERRUPTED: "Ctrl-C",
+    EXIT_CLOSED: "whoever read the output closed it, as `head` does",
+    128 + signal.SIGTERM: "`device serve` was ended by SIGTERM",
+}
 
 app = typer.Typer(
     name="acalsim",
     help="Run PyTorch models on a simulated RISC-V + accelerator machine.",
+    epilog="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in sorted(EXIT_CODES.items())) + ".",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -118,8 +136,19 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
+def _path(text: str) -> Path:
+    """A path from the command line; an empty one would silently be the current folder."""
+    if not text:
+        raise typer.BadParameter("is empty, expected a path")
+    return Path(text)
+
+
+def _file_or_dash(text: str) -> str:
+    return text if text == "-" else str(_path(text))
+
+
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
-Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Log more; -vv logs everything.")]
+Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, metavar="", help="Log more; -vv logs everything.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Hardware = Annotated[str, typer.Option("--hw", metavar="NAME|FILE", help="Hardware preset or file.", show_default=True)]
 Overrides = Annotated[
@@ -129,9 +158,16 @@ Overrides = Annotated[
     ),
 ]
 TraceMmio = Annotated[
-    Path | None, typer.Option("--trace-mmio", metavar="FILE", help="qemu: write every register access there.")
+    Path | None,
+    typer.Option("--trace-mmio", parser=_path, metavar="FILE", help="qemu: write every register access there."),
 ]
-Json = Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the report as JSON; - for stdout.")]
+Json = Annotated[
+    str | None,
+    typer.Option(
+        "--json", parser=_file_or_dash, metavar="FILE|-", help="Write the report as JSON; - for stdout alone."
+    ),
+]
+Seed = Annotated[int, typer.Option(min=-(2**63), max=2**64 - 1, metavar="N", help="Seed of random weights and inputs.")]
 
 
 def _command(group: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -143,6 +179,7 @@ def _command(group: typer.Typer, name: str | None = None) -> Callable[[Callable[
             _settings.merge(quiet, verbose, debug)
             _start_logging()
             function(**arguments)
+            sys.stdout.flush()
 
         common = {"quiet": (False, Quiet), "verbose": (0, Verbose), "debug": (False, Debug)}
         signature = inspect.signature(function, eval_str=True)
@@ -182,10 +219,11 @@ def run(
     place: Annotated[Place, typer.Option(help="Processor that the commands go to.")] = Place.auto,
     set_: Overrides = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder for report.json and trace.json (Perfetto).")
+        Path | None,
+        typer.Option("--out", parser=_path, metavar="DIR", help="Folder for report.json and trace.json (Perfetto)."),
     ] = None,
     json: Json = None,
-    seed: Annotated[int, typer.Option(help="Seed of random weights and inputs.")] = 0,
+    seed: Seed = 0,
     cpu: Annotated[str | None, typer.Option(metavar="ISA", help="rv64gc or rv64gcv; short for --set cpu.isa.")] = None,
     gdb: Annotated[
         int | None, typer.Option("--gdb", metavar="PORT", help="qemu: stop at _start and wait for gdb.")
@@ -196,24 +234,22 @@ def run(
     ] = Build.image,
 ) -> None:
     """Run a model, compare its outputs with PyTorch's and show the cycles of every operation."""
-    from acalsim_backend.hardware import HardwareConfig
     from acalsim_backend.machine.base import check_machine
     from acalsim_backend.models import check_target
 
     if json is not None and mode is not Mode.simulate:
         raise UsageError(f"--json writes a report, and --mode {mode} makes none; use --mode simulate")
     check_target(target)
-    hardware = HardwareConfig.load(hw, _overrides(set_ or ()) | ({} if cpu is None else {"cpu.isa": cpu}))
+    hardware = _load_hardware(hw, _overrides(set_ or ()) | ({} if cpu is None else {"cpu.isa": cpu}))
     check_machine(machine)
     settings = _qemu_settings(machine, gdb, trace_mmio) | {"build": build.value}
-    if out is not None:
-        _make_folder(out)
-    if json is not None and json != "-":
-        _check_writable(Path(json))
+    _check_places(out, json)
     if mode is not Mode.simulate:
-        _run_stage(target, seed, hardware, mode, place, out)
+        with _user_code():
+            _run_stage(target, seed, hardware, mode, place, out)
         return
-    report = _simulate(target, seed, hardware, machine, place, settings)
+    with _user_code():
+        report = _simulate(target, seed, hardware, machine, place, settings)
     _show(report, out, json)
     if not report.outputs.allclose:
         raise typer.Exit(EXIT_DIFFERENT)
@@ -222,32 +258,40 @@ def run(
 @_command(app, "compile")
 def compile_(
     target: Annotated[str, typer.Argument(help="Built-in model (see `acalsim models`) or file.py:function.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for what is made.")],
+    out: Annotated[Path, typer.Option("--out", parser=_path, metavar="DIR", help="Folder for what is made.")],
     build: Annotated[
         Build, typer.Option(help="image: IR and Program, as text and as guest bytes; c: C sources, Makefile and ELF.")
     ] = Build.image,
     hw: Hardware = "edge",
     place: Annotated[Place, typer.Option(help="Processor that the commands go to.")] = Place.auto,
     set_: Overrides = None,
-    seed: Annotated[int, typer.Option(help="Seed of random weights and inputs.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Compile a model without running it, and list the files."""
-    from acalsim_backend.hardware import HardwareConfig
     from acalsim_backend.models import check_target
 
     check_target(target)
-    hardware = HardwareConfig.load(hw, _overrides(set_ or ()))
-    _make_folder(out)
-    with _Progress(_settings.quiet) as progress:
+    hardware = _load_hardware(hw, _overrides(set_ or ()))
+    _check_places(out)
+    with _user_code(), _Progress(_settings.quiet) as progress:
         progress.stage("loading PyTorch")
         from acalsim_backend.backend import compile_model
         from acalsim_backend.models import load_target
 
         model, inputs = load_target(target, seed)
         progress.stage(f"compiling {target}")
-        files = compile_model(model, inputs, out, build=build.value, hardware=hardware, place=place.value)
-    for file in files:
+        made = compile_model(model, inputs, out, build=build.value, hardware=hardware, place=place.value)
+    for file in made:
         typer.echo(str(file))
+
+
+@contextlib.contextmanager
+def _user_code() -> Iterator[None]:
+    """What runs a user's model, which must not end this process as if all were well."""
+    try:
+        yield
+    except SystemExit as exit_:
+        raise InputError(f"the model called sys.exit({exit_.code!r}){user_line(exit_)}") from exit_
 
 
 def _qemu_settings(machine: str, gdb: int | None, trace_mmio: Path | None) -> dict[str, Any]:
@@ -295,8 +339,8 @@ def _show(report: RunReport, out: Path | None, json: str | None) -> None:
         typer.echo(report.to_json(), nl=False)
     else:
         console = _stdout()
-        console.print(f"{report.model} on {report.hardware}, machine {report.machine}", style="bold")
-        console.print(report.rich_table(console.width))
+        console.print(f"{report.model} on {report.hardware}, machine {report.machine}", style="bold", soft_wrap=True)
+        _print_table(console, report.rich_table(console.width))
         console.print(report.summary(), soft_wrap=True)
     if json not in (None, "-"):
         report.save(json)
@@ -346,7 +390,7 @@ def time(
     ] = None,
     sizes: Annotated[list[int] | None, typer.Argument(help="Its sizes.")] = None,
     topology: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Layers of a SCALE-Sim topology file instead.")
+        Path | None, typer.Option(parser=_path, metavar="FILE.csv", help="Layers of a SCALE-Sim topology file instead.")
     ] = None,
     dtype: Annotated[str, typer.Option(metavar="NAME", help="Element type: f32, f16, bf16, i8, ...")] = "f32",
     stride: Annotated[int | None, typer.Option(min=1, help="conv: stride.")] = None,
@@ -361,16 +405,14 @@ def time(
     """Show the accelerator's cycles for one layer or a topology file, without a model and without PyTorch."""
     import json as json_module
 
-    from acalsim_backend.hardware import HardwareConfig
     from acalsim_backend.time_command import Display, make_layers, time_layers
 
-    overrides = _overrides(set_ or ()) | ({"array.dataflow": dataflow} if dataflow else {})
-    hardware = HardwareConfig.load(hw, overrides)
+    hardware = _load_hardware(hw, _overrides(set_ or ()) | ({} if dataflow is None else {"array.dataflow": dataflow}))
     given = {"stride": stride, "pad": pad, "groups": groups, "inputs": inputs}
     options = {name: value for name, value in given.items() if value is not None}
     layers = make_layers(layer, sizes or (), topology_file=topology, dtype=dtype, options=options)
-    if json is not None and json != "-":
-        _check_writable(Path(json))
+    _check_sizes(layers, UsageError if topology is None else InputError)
+    _check_places(None, json)
     if _settings.quiet:
         document = time_layers(layers, hardware)
     else:
@@ -380,10 +422,20 @@ def time(
     if json == "-":
         typer.echo(text)
         return
-    _stdout().print(_layer_table(document, wide=_stdout().width >= 100))
+    console = _stdout()
+    _print_table(console, _layer_table(document, wide=console.width >= 100))
     typer.echo(f"{document['total_cycles']:,} cycles on {hardware.name}{_channels(document, hardware)}")
     if json is not None:
-        Path(json).write_text(text + "\n", encoding="utf-8")
+        files.write(json, text + "\n")
+
+
+def _check_sizes(layers: Iterable[Layer], error: type[AcalsimError]) -> None:
+    """Refuse what no 64-bit address reaches."""
+    for layer in layers:
+        for name, command in zip(layer.names, layer.commands, strict=True):
+            end = max(view.extent[1] for view in (*command.reads(), *command.writes()))
+            if end >= 1 << 63:
+                raise error(f"{name}: its operands need addresses of {end.bit_length()} bits, of which there are 63")
 
 
 def _layer_table(document: dict[str, Any], *, wide: bool) -> Table:
@@ -443,7 +495,7 @@ def models() -> None:
         (m.name, f"{m.parameters:,}", " ".join("x".join(map(str, i.shape)) for i in m.inputs), m.summary)
         for m in CATALOGUE.values()
     ]
-    _stdout().print(_table(("model", "parameters", "inputs", ""), rows))
+    _print_table(_stdout(), _table(("model", "parameters", "inputs", ""), rows))
 
 
 @_command(hw_app, "list")
@@ -463,7 +515,7 @@ def hw_list() -> None:
                 path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# "),
             )
         )
-    _stdout().print(_table(("preset", "arrays", "scratchpad", "DRAM", ""), rows))
+    _print_table(_stdout(), _table(("preset", "arrays", "scratchpad", "DRAM", ""), rows))
 
 
 @_command(hw_app, "show")
@@ -472,22 +524,22 @@ def hw_show(
     set_: Overrides = None,
 ) -> None:
     """Print a complete hardware file, base included, with units, meanings and sources as comments."""
-    from acalsim_backend.hardware import HardwareConfig, header, provenance
+    from acalsim_backend.hardware import header, provenance
 
     overrides = _overrides(set_ or ())
-    hardware = HardwareConfig.load(name, overrides)
+    hardware = _load_hardware(name, overrides)
     typer.echo(header(name) + hardware.to_toml(provenance(name, overrides)), nl=False)
 
 
 @_command(hw_app, "check")
 def hw_check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Hardware files.")],
+    paths: Annotated[list[Path], typer.Argument(parser=_path, metavar="FILE...", help="Hardware files.")],
 ) -> None:
     """Check hardware files; the first mistake of each is named with its line."""
     from acalsim_backend.hardware import HardwareConfig
 
     failures: list[AcalsimError] = []
-    for file in files:
+    for file in paths:
         try:
             hardware = HardwareConfig.load(file)
         except AcalsimError as error:
@@ -501,32 +553,34 @@ def hw_check(
 
 @_command(device_app)
 def serve(
-    socket: Annotated[Path, typer.Option("--socket", metavar="PATH", help="Unix socket to listen on.")],
+    socket: Annotated[Path, typer.Option("--socket", parser=_path, metavar="PATH", help="Unix socket to listen on.")],
     protocol: Annotated[
         Protocol, typer.Option(help="vfio-user for QEMU, mmio for test programs.")
     ] = Protocol.vfio_user,
     devices: Annotated[
-        Path | None, typer.Option("--devices", metavar="FILE", help="Devices file: names, bases, hardware.")
+        Path | None,
+        typer.Option("--devices", parser=_path, metavar="FILE", help="Devices file: names, bases, hardware."),
     ] = None,
     hw: Hardware = "edge",
     set_: Overrides = None,
     trace_mmio: Annotated[
-        Path | None, typer.Option("--trace-mmio", metavar="FILE", help="Write every register access there.")
+        Path | None,
+        typer.Option("--trace-mmio", parser=_path, metavar="FILE", help="Write every register access there."),
     ] = None,
     ram: Annotated[
-        Path | None, typer.Option("--ram", metavar="FILE", help="mmio: file that is guest RAM at 0x80000000.")
+        Path | None,
+        typer.Option("--ram", parser=_path, metavar="FILE", help="mmio: file that is guest RAM at 0x80000000."),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="End after the first client.")] = False,
 ) -> None:
     """Serve Echo and Compute devices to clients one after another; print their log and statistics."""
     from acalsim_backend.device_server import serve_devices
-    from acalsim_backend.hardware import HardwareConfig
 
     serve_devices(
         socket,
         protocol.value,
         devices,
-        HardwareConfig.load(hw, _overrides(set_ or ())),
+        _load_hardware(hw, _overrides(set_ or ())),
         trace_mmio=trace_mmio,
         ram=ram,
         once=once,
@@ -558,22 +612,23 @@ def doctor(
         raise typer.Exit(4)
 
 
-def _make_folder(folder: Path) -> None:
+def _load_hardware(source: str, overrides: Mapping[str, str]) -> HardwareConfig:
+    """The machine of ``--hw`` with the changes of ``--set``, whose mistakes are those of the command line."""
+    from acalsim_backend.hardware import HardwareConfig
+
+    hardware = HardwareConfig.load(source)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".acalsim-probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"--out {folder}: cannot write there: {error.strerror}; choose another folder") from None
+        return hardware.override(overrides)
+    except HardwareError as error:
+        raise UsageError(str(error)) from None
 
 
-def _check_writable(file: Path) -> None:
-    try:
-        with file.open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise InputError(f"--json {file}: cannot write there: {error.strerror}; choose another file") from None
+def _check_places(out: Path | None, json: str | None = None) -> None:
+    """Refuse what could not be written after the run, before it."""
+    if out is not None:
+        files.make_folder(out)
+    if json not in (None, "-"):
+        files.check_writable(json)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -583,22 +638,28 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for i, name in enumerate(columns):
-        if i and name:
+        if name:
             width = max(len(name), *(len(row[i]) for row in rows))
-            table.add_column(name, justify="right", no_wrap=True, min_width=width)
+            table.add_column(name, justify="right" if i else "left", no_wrap=True, min_width=width)
         else:
-            table.add_column(name, no_wrap=bool(name), overflow="ellipsis" if name else "fold")
+            table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
 
 
+def _print_table(console: Console, table: Table) -> None:
+    """Print a table with all its digits; a terminal that is too narrow for them wraps its lines."""
+    console.width = max(console.width, table_width(table))
+    console.print(table)
+
+
 def _stdout() -> Console:
+    """The terminal, or what has no width of its own: a pipe or a file, unless COLUMNS says how wide it is."""
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
-    console.width = max(console.width, MIN_WIDTH)
-    return console
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(highlight=False, markup=False, width=None if known else UNLIMITED)
 
 
 class _Progress:
@@ -667,33 +728,60 @@ def _note(text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def _complain(error: BaseException) -> None:
-    print(f"acalsim: {error}", file=sys.stderr)
+def _complain(message: object) -> None:
+    print(f"acalsim: {message}", file=sys.stderr)
 
 
 def main() -> NoReturn:
     """Entry point of the console script; turns exceptions into messages and exit codes."""
     _settings.reset()
+    code: int | str | None = 0
     try:
-        app()
-        code = 0
-    except AcalsimError as error:
-        if _settings.debug:
-            traceback.print_exc()
-        else:
-            _complain(error)
-        code = error.exit_code
+        app(prog_name="acalsim")
+    except SystemExit as exit_:
+        code = EXIT_CLOSED if _is_closed(exit_) else exit_.code
     except Exception as error:
-        inner = getattr(error, "inner_exception", None)  # torch wraps what a backend raises
-        if _settings.debug:
-            traceback.print_exc()
-        elif isinstance(inner, AcalsimError):
-            _complain(inner)
-        else:
-            _complain(RuntimeError(f"internal error: {type(error).__name__}: {error}"))
-            print("This is a bug in acalsim; run the same command with --debug and report it.", file=sys.stderr)
-        code = inner.exit_code if isinstance(inner, AcalsimError) else EXIT_BUG
+        code = _explain(error)
+    if not _flushed():
+        code = code or InputError.exit_code
     sys.exit(code)
+
+
+def _explain(error: Exception) -> int:
+    """Say what went wrong; returns the exit code."""
+    inner = getattr(error, "inner_exception", None)  # torch wraps what a backend raises
+    cause = inner if isinstance(inner, (AcalsimError, OSError)) else error
+    if _settings.debug:
+        traceback.print_exc()
+    if isinstance(cause, AcalsimError):
+        _complain(cause)
+        return cause.exit_code
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("acalsim_backend"):
+        package = error.name.partition(".")[0]
+        _complain(f"{package} is not installed: pip install {package}; `acalsim doctor` lists all that is needed")
+        return MissingToolError.exit_code
+    if isinstance(cause, OSError) and cause.errno is not None:  # the system's answer, as on a full disk
+        _complain(f"{cause.filename or 'the output'}: {cause.strerror}")
+        return InputError.exit_code
+    _complain(f"internal error: {type(error).__name__}: {error}")
+    print("This is a bug in acalsim; run the same command with --debug and report it.", file=sys.stderr)
+    return EXIT_BUG
+
+
+def _is_closed(exit_: SystemExit) -> bool:
+    """Whether typer or rich ended the process because nobody reads its output any more."""
+    return isinstance(exit_.__context__, BrokenPipeError)
+
+
+def _flushed() -> bool:
+    """Bring the rest of the output out; what cannot be is dropped, so that the interpreter does not try again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 if __name__ == "__main__":

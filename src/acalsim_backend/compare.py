@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from acalsim_backend.errors import InputError
 from acalsim_backend.report import Outputs
+from acalsim_backend.text import user_line
 
 TOLERANCE = {  # dtype: (relative, absolute); anything else has to be equal
     torch.float16: (1e-2, 1e-3),
@@ -21,20 +22,21 @@ TOLERANCE = {  # dtype: (relative, absolute); anything else has to be equal
 }
 
 
-def run_eagerly(model: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[Any, float]:
+def run_eagerly(model: torch.nn.Module, inputs: Sequence[Any]) -> tuple[Any, float]:
     """Outputs of a copy of ``model`` on copies of ``inputs``, and the seconds that the call took.
 
     Raises:
         InputError: the model itself fails.
     """
-    model, inputs = copy.deepcopy(model), [t.clone() for t in inputs]
+    model = copy.deepcopy(model)
+    inputs = pytree.tree_map_only(torch.Tensor, torch.clone, tuple(inputs))
     with torch.no_grad():
         start = time.perf_counter()
         try:
             outputs = model(*inputs)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
-                f"{type(model).__name__} fails in PyTorch already: {type(error).__name__}: {error}"
+                f"{type(model).__name__} fails in PyTorch already: {type(error).__name__}: {error}{user_line(error)}"
             ) from error
         return outputs, time.perf_counter() - start
 
@@ -49,6 +51,7 @@ def compare(got: Any, expected: Any) -> Outputs:
     if got_tree != expected_tree:
         return Outputs(None, False)
     largest, close = 0.0, True
+    allowed: dict[str, None] = {}
     for a, b in zip(got_leaves, expected_leaves, strict=True):
         if not isinstance(b, torch.Tensor):
             close = close and a == b
@@ -56,9 +59,11 @@ def compare(got: Any, expected: Any) -> Outputs:
         if not isinstance(a, torch.Tensor) or a.shape != b.shape or a.dtype != b.dtype:
             return Outputs(None, False)
         rtol, atol = TOLERANCE.get(b.dtype, (0.0, 0.0))
+        if b.dtype in TOLERANCE:
+            allowed[f"{rtol:g} of the value + {atol:g} ({str(b.dtype).removeprefix('torch.')})"] = None
         close = close and torch.allclose(a, b, rtol=rtol, atol=atol, equal_nan=True)
         if b.numel():
             difference = (a.double() - b.double()).abs()
             same = (a == b) | (a.isnan() & b.isnan())
             largest = max(largest, difference.masked_fill(same, 0.0).nan_to_num(nan=float("inf")).max().item())
-    return Outputs(largest, close)
+    return Outputs(largest, close, ", ".join(allowed) or None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from acalsim_backend.errors import InputError, MissingToolError, UsageError
@@ -27,9 +29,10 @@ def serve_devices(
     write: Callable[[str], object],
     note: Callable[[str], object],
 ) -> None:
-    """Serve clients at the socket ``path`` until Ctrl-C, or one if ``once``.
+    """Serve clients at the socket ``path`` until Ctrl-C, SIGTERM or SIGHUP, or one if ``once``.
 
     Raises:
+        SystemExit: a signal ended the server; the code is 128 and its number.
         InputError: a file or the socket cannot be used.
         UsageError: options that do not go together.
     """
@@ -40,7 +43,7 @@ def serve_devices(
     trace = AccessTrace.open(trace_mmio) if trace_mmio is not None else None
     server = Server(entries, write, (trace,) if trace is not None else (), memory)
     serve = server.serve_mmio if protocol == "mmio" else server.serve_vfio_user
-    with listen(path) as listener:
+    with _ended_by(signal.SIGTERM, signal.SIGHUP), listen(path) as listener:
         if protocol == "mmio":
             note(f"listening at {path}; Ctrl-C ends the server")
         else:
@@ -57,6 +60,21 @@ def serve_devices(
         finally:
             if trace is not None:
                 trace.close()
+
+
+@contextlib.contextmanager
+def _ended_by(*signals: signal.Signals) -> Iterator[None]:
+    """Let signals end the block as Ctrl-C does, by an exception, so that nothing is left behind."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _program() -> str:

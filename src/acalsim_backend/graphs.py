@@ -9,12 +9,12 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
 
+from acalsim_backend import files
 from acalsim_backend.front import watch
 from acalsim_backend.front.captured import CapturedGraph, Output, OutputKind, no_modes
 from acalsim_backend.front.dynamo import AotGraph, static_inputs
@@ -188,16 +188,9 @@ def compile_captured(backend: ACALSimBackend, captured: CapturedGraph, examples:
     linked = backend.programs.link(ir)
     log.debug("%s", linked.compiled.ir)
     if backend.output_dir is not None and backend.mode != "codegen":
-        write_text(backend.output_dir / f"{name}.ir", str(ir))
-        write_text(backend.output_dir / f"{name}.opt.ir", str(linked.compiled.ir))
+        files.write(backend.output_dir / f"{name}.ir", f"{ir}\n")
+        files.write(backend.output_dir / f"{name}.opt.ir", f"{linked.compiled.ir}\n")
     return Shape(name, ir, linked, captured.outputs)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file at once."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def _host_call(op: ACALSimOp) -> HostCall:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import os
 import re
 import tomllib
 import types
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from acalsim_backend.errors import HardwareError, UnknownNameError
+from acalsim_backend.files import read_text, read_toml
 
 SCHEMA = 1
 PRESET_FOLDER = Path(__file__).parent / "hardware"
@@ -261,7 +263,7 @@ def provenance(source: str | Path, overrides: Iterable[str] = ()) -> dict[str, s
 
 def header(source: str | Path) -> str:
     """The comment lines with which a hardware file begins: what it is, and its references."""
-    lines = _find(source).read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = read_text(_find(source)).splitlines(keepends=True)
     return "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
 
 
@@ -278,22 +280,16 @@ def _read(source: str | Path, seen: tuple[Path, ...]) -> dict[str, dict[str, _En
     if path in seen:
         chain = " -> ".join(str(p) for p in (*seen, path))
         raise HardwareError(f"{path}: base leads back to itself ({chain}); remove one of the base lines")
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise HardwareError(f"{path}: not valid TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise HardwareError(f"{path}: cannot be read: {error}") from None
-    lines, rows = _line_numbers(text), text.splitlines()
+    document, text = read_toml(path)
+    lines, rows = _line_numbers(text), text.split("\n")
 
     def entry(section: str, key: str, value: Any) -> _Entry:
         line = lines.get((section, key), 1)
         return _Entry(value, f"{path}:{line}", _source(rows[line - 1]) if rows else "")
 
     if document.get("schema") != SCHEMA:
-        place = entry("", "schema", None).place
-        raise HardwareError(f"{place}: schema is {document.get('schema')!r}, expected schema = {SCHEMA}")
+        got = f"schema is {document['schema']!r}" if "schema" in document else "schema is missing"
+        raise HardwareError(f"{entry('', 'schema', None).place}: {got}, expected schema = {SCHEMA}")
     merged: dict[str, dict[str, _Entry]] = {}
     if "base" in document:
         base = document["base"]
@@ -324,10 +320,10 @@ def _find(source: str | Path) -> Path:
     if str(source) in known:
         return known[str(source)]
     path = Path(source)
-    if path.suffix == ".toml" or path.is_file():
-        if not path.is_file():
-            raise HardwareError(f"{path}: no such hardware file; presets are {', '.join(known)}")
-        return path.resolve()
+    if os.path.lexists(path):
+        return path if path.is_symlink() and not path.exists() else path.resolve()
+    if path.suffix == ".toml":
+        raise HardwareError(f"{path}: no such hardware file; presets are {', '.join(known)}")
     raise UnknownNameError("hardware", str(source), known)
 
 
@@ -335,7 +331,7 @@ def _line_numbers(text: str) -> dict[tuple[str, str], int]:
     """Line of every key, by section; TOML parsers do not keep it."""
     lines: dict[tuple[str, str], int] = {}
     section = ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if header := re.match(r"\s*\[([\w.-]+)\]", line):
             section = header[1]
             lines.setdefault(("", section), number)
@@ -408,7 +404,7 @@ def _check(entry: _Entry, key: str, hint: Any, metadata: Mapping[str, Any]) -> A
     wanted = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}[hint]
     if hint is float and type(value) is int:
         value = float(value)
-    if type(value) is not hint or value != value:
+    if type(value) is not hint:
         raise HardwareError(f"{where} is {value!r}, expected {wanted}")
     low, high = metadata["low"], metadata["high"]
     if low is not None and not low <= value <= high:
@@ -418,9 +414,10 @@ def _check(entry: _Entry, key: str, hint: Any, metadata: Mapping[str, Any]) -> A
 
 def _parse_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        document = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
         return text
+    return document["value"] if len(document) == 1 else text  # more than one line
 
 
 def _toml_line(f: dataclasses.Field[Any], value: Any, source: str | None) -> str:

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from acalsim_backend import files
 from acalsim_backend.device.limits import roofline, row_hit_rate
 from acalsim_backend.errors import InputError
 from acalsim_backend.program.abi import Placement
-from acalsim_backend.text import duration, percent, size
+from acalsim_backend.text import duration, percent, size, table_width
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,10 +48,14 @@ class Cycles:
 
 @dataclass(frozen=True)
 class Outputs:
-    """How the outputs compare with PyTorch's; None where nobody compared or the difference is not a number."""
+    """How the outputs compare with PyTorch's; None where nobody compared or the difference is not a number.
+
+    ``tolerance`` says how near counts as close, for every dtype that may differ.
+    """
 
     max_abs_error: float | None = None
     allclose: bool | None = None
+    tolerance: str | None = None
 
 
 @dataclass(frozen=True)
@@ -214,8 +219,11 @@ class RunReport:
             InputError: another schema, or a key that is missing.
         """
         if not isinstance(values, Mapping) or values.get("schema") != SCHEMA:
-            got = values.get("schema") if isinstance(values, Mapping) else type(values).__name__
-            raise InputError(f"not a report of schema {SCHEMA}: schema is {got!r}")
+            if not isinstance(values, Mapping):
+                got = f"it is a {type(values).__name__}"
+            else:
+                got = f"schema is {values['schema']!r}" if "schema" in values else "schema is missing"
+            raise InputError(f"not a report of schema {SCHEMA}: {got}")
         try:
             known = _known(cls, values)
             known["outputs"] = Outputs(**_known(Outputs, values["outputs"]))
@@ -237,7 +245,7 @@ class RunReport:
         Raises:
             InputError: the file cannot be written.
         """
-        _write(Path(path), self.to_json())
+        files.write(path, self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -256,12 +264,13 @@ class RunReport:
             raise InputError(f"{path}: {error}") from None
 
     def table(self, width: int = 120) -> str:
-        """Rows and totals as plain text of at most ``width`` columns."""
+        """Rows and totals as plain text of ``width`` columns, or as many as the numbers need."""
         from rich.console import Console
 
-        console = Console(width=width, color_system=None, force_terminal=False, markup=False)
+        table = self.rich_table(width)
+        console = Console(width=max(width, table_width(table)), color_system=None, force_terminal=False, markup=False)
         with console.capture() as capture:
-            console.print(self.rich_table(width))
+            console.print(table)
         return capture.get() + self.summary() + "\n"
 
     def rich_table(self, width: int) -> Table:
@@ -272,14 +281,15 @@ class RunReport:
         texts = ["operation"] + ["module"] * (width >= WIDE) + ["source"] * (width >= WIDER)
         numbers = ["cycles", "share", "util", "read", "written"]
         cells = [self._cells(i, row) for i, row in enumerate(self.ops)]
-        fixed = sum(max(map(len, (name, *(c[name] for c in cells)))) + 1 for name in ("#", "on", *numbers))
-        room = max((width - fixed - len(texts) - 3) // len(texts), 8)
+        fixed = sum(max(map(len, (name, *(c[name] for c in cells)))) + 2 for name in ("#", "on", *numbers))
+        room = max((width - fixed - 1) // len(texts) - 2, 8)
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         order = ["#", *texts[:2], "on", *numbers, *texts[2:]]
         for name in order:
             justify: Literal["left", "right"] = "right" if name in ("#", *numbers) else "left"
-            limit = room if name in texts else None
-            table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", max_width=limit)
+            longest = max(map(len, (name, *(cell[name] for cell in cells))))
+            limit = min(longest, room) if name in texts else longest
+            table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=limit, max_width=limit)
         styles = {"cpu": "yellow", "host": "red"}
         for row, cell in zip(self.ops, cells, strict=True):
             table.add_row(*(cell[name] for name in order), style=styles.get(row.placement))
@@ -316,9 +326,10 @@ class RunReport:
             lines.append(("  accelerator", busy))
         if self.outputs.allclose is not None:
             verdict = "equal to eager" if self.outputs.allclose else "DIFFERENT from eager"
-            error = self.outputs.max_abs_error
+            error, tolerance = self.outputs.max_abs_error, self.outputs.tolerance
+            within = f" within {tolerance}" if tolerance and self.outputs.allclose else ""
             largest = "" if error is None else f", largest absolute difference {error:.2g}"
-            lines.append(("outputs", f"{verdict}{largest}"))
+            lines.append(("outputs", f"{verdict}{within}{largest}"))
         for fallback in self.fallbacks:
             place = f" ({fallback['source']})" if fallback.get("source") else ""
             lines.append(
@@ -335,7 +346,7 @@ class RunReport:
         if self.cycles.total is None:
             raise InputError(f"no trace: machine {self.machine} has no timing; run on unicorn")
         document = {"displayTimeUnit": "ns", "traceEvents": list(self._events())}
-        _write(Path(path), json.dumps(document, allow_nan=False))
+        files.write(path, json.dumps(document, allow_nan=False))
 
     def _events(self) -> Iterator[dict[str, Any]]:
         lanes = ("CPU", "array", "vector", "DMA")
@@ -445,10 +456,3 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; choose another place") from None

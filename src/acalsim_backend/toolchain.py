@@ -15,11 +15,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from acalsim_backend import files
 from acalsim_backend.errors import AcalsimError, BuildError, InputError, MissingToolError
 from acalsim_backend.firmware import c_header
 
@@ -28,6 +30,9 @@ HOST_ONLY = frozenset({"host.c"})
 IMAGE_ONLY = frozenset({"main.c"})  # entry of the firmware that runs images
 PROGRAM_ONLY = frozenset({"standalone.c"})  # entry of generated programs
 CACHE_LIMIT_BYTES = 256 << 20
+CACHE_REMEDY = "set ACALSIM_CACHE_DIR to another folder"
+DIGEST_BYTES = hashlib.sha256().digest_size
+ABANDONED_SECONDS = 86_400  # after which an unfinished file belongs to nobody
 ABI_HEADER = "acal_abi.h"
 SHOWN_LINES = 30  # of a failed compiler's output
 
@@ -123,23 +128,24 @@ class Toolchain:
             BuildError: the compiler failed; carries its output.
             InputError: a source cannot be read, or a folder cannot be written.
         """
-        if cache is None:
-            with _writable(out.parent), _scratch(out.parent) as scratch:
-                self._build(sources, scratch, out)
-            return out
-        with _writable(cache, "; set ACALSIM_CACHE_DIR to another folder"):
-            built = cache / "elf" / f"{self._key(sources)}.elf"
-            built.parent.mkdir(parents=True, exist_ok=True)
-            if not built.exists():
-                with _scratch(cache) as scratch:
-                    self._build(sources, scratch, built)
-            os.utime(built)
-            _prune(built.parent, CACHE_LIMIT_BYTES)
-        with _writable(out.parent):
-            _copy(built, out)
+        entry = None
+        if cache is not None:
+            entry = files.make_folder(cache / "elf", CACHE_REMEDY) / self.key(sources)
+        elf = None if entry is None else _take(entry)
+        if elf is None:
+            elf = self._build(sources)
+            if entry is not None:
+                _keep(entry, elf)
+        files.make_folder(out.parent)
+        files.write(out, elf)
         return out
 
-    def _key(self, sources: Sources) -> str:
+    def key(self, sources: Sources) -> str:
+        """Names what :meth:`compile` makes of ``sources``: compiler, flags and content.
+
+        Raises:
+            InputError: a source cannot be read.
+        """
         digest = hashlib.sha256()
         for part in (self.version, *self.flags, *COMMON_FLAGS):
             digest.update(part.encode() + b"\0")
@@ -147,8 +153,11 @@ class Toolchain:
             digest.update(len(content).to_bytes(8, "little") + content)
         return digest.hexdigest()
 
-    def _build(self, sources: Sources, scratch: Path, out: Path) -> None:
-        """Compile in the folder ``scratch``, which is on the file system of ``out``, and move the result there."""
+    def _build(self, sources: Sources) -> bytes:
+        with tempfile.TemporaryDirectory(prefix="acalsim-") as scratch:
+            return self._build_in(Path(scratch).absolute(), sources)
+
+    def _build_in(self, scratch: Path, sources: Sources) -> bytes:
         for name, text in sources.generated.items():
             (scratch / name).write_text(text, encoding="utf-8")
         for path in sources.data:
@@ -165,7 +174,7 @@ class Toolchain:
         ]
         caches = {"ZIG_GLOBAL_CACHE_DIR": str(scratch / "zig"), "ZIG_LOCAL_CACHE_DIR": str(scratch / "zig-local")}
         self._run(command, {**os.environ, **caches}, scratch)
-        result.replace(out)
+        return result.read_bytes()
 
     def _run(self, command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None) -> str:
         try:
@@ -206,8 +215,12 @@ def vector_firmware() -> Path:
     Raises:
         MissingToolError, BuildError: there is no compiler for it.
     """
-    out = cache_dir() / "firmware" / "acal_rv64gcv.elf"
-    return Toolchain.find().with_vectors().compile(firmware_sources(), out, cache_dir())
+    toolchain, sources = Toolchain.find().with_vectors(), firmware_sources()
+    folder = cache_dir() / "firmware"
+    out = folder / f"acal_rv64gcv-{toolchain.key(sources)[:16]}.elf"  # other versions of this package have their own
+    toolchain.compile(sources, out, cache_dir())
+    _prune(folder, CACHE_LIMIT_BYTES)
+    return out
 
 
 def program_sources(files: Sequence[Path], linker_script: Path, data: Sequence[Path] = ()) -> Sources:
@@ -228,43 +241,47 @@ def _abi() -> str:
     return "\n".join(c_header.generate()) + "\n"
 
 
-@contextmanager
-def _writable(folder: Path, remedy: str = "; choose another folder") -> Iterator[None]:
-    """Make the folder; whatever cannot be written there becomes one clear error."""
+def _keep(entry: Path, elf: bytes) -> None:
+    """Put an ELF into the cache, its digest behind it."""
+    files.write(entry, elf + hashlib.sha256(elf).digest(), CACHE_REMEDY)
+    _prune(entry.parent, CACHE_LIMIT_BYTES)
+
+
+def _take(entry: Path) -> bytes | None:
+    """An ELF from the cache; None if it is not there, or not as it was put there.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
+        data = entry.read_bytes()
+        with suppress(OSError):  # of another user, or gone since
+            os.utime(entry)
+    except FileNotFoundError:
+        return None
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror}{remedy}") from None
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """A private folder inside another one, gone afterwards."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".scratch-") as scratch:
-        yield Path(scratch).absolute()
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Replace ``target`` at once, so that nobody sees half of it."""
-    with _scratch(target.parent) as scratch:
-        shutil.copyfile(source, scratch / target.name).replace(target)
+        raise InputError(f"{entry}: cannot be read: {error.strerror}; {CACHE_REMEDY}") from None
+    elf, digest = data[:-DIGEST_BYTES], data[-DIGEST_BYTES:]
+    return elf if hashlib.sha256(elf).digest() == digest else None
 
 
 def _prune(folder: Path, limit: int) -> None:
-    """Remove the files that were used longest ago until the folder holds at most ``limit`` bytes."""
+    """Remove the files that were used longest ago until the folder holds at most ``limit`` bytes.
+
+    Other processes may do so at the same time, and may use what is removed: they have read it, or build it anew.
+    """
     found: list[tuple[float, int, Path]] = []
     for path in folder.iterdir():
-        try:
+        with suppress(FileNotFoundError):  # another process removed it
             status = path.stat()
-        except FileNotFoundError:  # another process pruned it
-            continue
-        found.append((status.st_mtime, status.st_size, path))
+            if not files.is_temporary(path) or status.st_mtime < time.time() - ABANDONED_SECONDS:
+                found.append((status.st_mtime, status.st_size, path))
     total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found)[:-1]:  # never the newest, which the caller is about to use
+    for _, size, path in sorted(found)[:-1]:  # never the newest
         if total <= limit:
             break
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
         total -= size
 
 

@@ -17,13 +17,16 @@ Run = subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def acalsim(tmp_path, monkeypatch, capfd) -> Callable[..., Run]:
-    """``acalsim(*arguments)`` in an empty folder, called in this process."""
+    """``acalsim(*arguments)`` in an empty folder, called in this process; ``columns`` None states no width."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("ACALSIM_CACHE_DIR", str(tmp_path / "cache"))
 
-    def call(*arguments: str, columns: int = 100) -> Run:
-        monkeypatch.setenv("COLUMNS", str(columns))
+    def call(*arguments: str, columns: int | None = 100) -> Run:
+        if columns is None:
+            monkeypatch.delenv("COLUMNS", raising=False)
+        else:
+            monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setattr(sys, "argv", ["acalsim", *arguments])
         monkeypatch.setattr(sys, "path", list(sys.path))
         capfd.readouterr()
@@ -46,7 +49,7 @@ def start(tmp_path) -> Callable[..., subprocess.Popen[bytes]]:
     ) -> subprocess.Popen[bytes]:
         hide = f"import sys; sys.modules.update(dict.fromkeys({tuple(without)!r})); sys.argv[0] = 'acalsim'; "
         return subprocess.Popen(
-            [sys.executable, "-c", f"{hide}from acalsim_backend.cli import main; main()", *arguments],
+            [sys.executable, "-c", f"{hide}from acalsim_backend.__main__ import main; main()", *arguments],
             cwd=folder,
             env={**os.environ, "NO_COLOR": "1", "ACALSIM_CACHE_DIR": str(tmp_path / "cache")},
             stdout=subprocess.PIPE,
@@ -62,7 +65,7 @@ def process(start) -> Callable[..., Run]:
 
     def call(*arguments: str, without: Sequence[str] = ()) -> Run:
         child = start(*arguments, without=without)
-        out, err = child.communicate(timeout=300)
+        out, err = child.communicate()
         return Run(["acalsim", *arguments], child.returncode, out.decode(), err.decode())
 
     return call

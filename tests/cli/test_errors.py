@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -16,11 +17,11 @@ import pytest
         (["run", "mlp", "--machine", "unicron"], 2, "unknown machine 'unicron': did you mean unicorn"),
         (
             ["run", "mlp", "--set", "array.rowz=3"],
-            3,
+            2,
             "--set array.rowz=3: unknown key 'array.rowz': did you mean",
         ),
         (["run", "mlp", "--set", "array.rows"], 2, "--set array.rows: expected KEY=VALUE, as in --set array.rows=32"),
-        (["run", "mlp", "--set", "array.rows=0"], 3, "array.rows is 0, expected 1 to 4096 PEs"),
+        (["run", "mlp", "--set", "array.rows=0"], 2, "array.rows is 0, expected 1 to 4096 PEs"),
         (
             ["run", "mlp", "--json", "-", "--mode", "compile"],
             2,
@@ -30,7 +31,7 @@ import pytest
         (
             ["run", "models.py"],
             3,
-            "models.py: name the function that returns (model, example_inputs)",
+            "models.py: name the function that returns (model, inputs), as in models.py:make_model",
         ),
         (["hw", "show", "gem_only"], 2, "unknown hardware 'gem_only': did you mean gemm_only"),
     ],
@@ -50,6 +51,12 @@ def test_is_a_mistake_named_with_its_remedy(acalsim, arguments, code, message):
         (["run", "mlp", "--jsn", "x"], "No such option: --jsn"),
         (["run", "mlp", "--place", "gpu"], "'gpu' is not one of"),
         (["run", "mlp", "--seed", "x"], "--seed"),
+        (["run", "mlp", "--seed", str(2**64)], "Invalid value for '--seed'"),
+        (["run", "mlp", "--seed", str(-(2**63) - 1)], "Invalid value for '--seed'"),
+        (["run", "mlp", "--out", ""], "is empty, expected a path"),
+        (["run", "mlp", "--json", ""], "is empty, expected a path"),
+        (["device", "serve", "--socket", ""], "is empty, expected a path"),
+        (["hw", "check", ""], "is empty, expected a path"),
     ],
 )
 def test_is_a_usage_error_exit_code_2(acalsim, arguments, words):
@@ -82,28 +89,71 @@ def test_is_an_unwritable_place_refused_before_the_run(acalsim, tmp_path, option
     (tmp_path / "file").touch()
     run = acalsim("run", "mlp", option, "file/inside")
     assert run.returncode == 3
-    assert f"{option} file/inside: cannot write there: Not a directory; choose another" in run.stderr
+    assert "file/inside: cannot write there: Not a directory; choose another" in run.stderr
 
 
 BAD_TARGETS = """
+import sys
 import torch
-def raises(): return torch.nn.Linear(2, 2)(torch.ones(3))
+
+class Broken(torch.nn.Module):
+    def __init__(self, fail):
+        super().__init__()
+        self.fail = fail
+
+    def forward(self, x):
+        return self.fail(x)
+
+def raises():
+    return torch.nn.Linear(2, 2)(torch.ones(3))
+
 def nothing(): pass
 def no_inputs(): return torch.nn.Linear(2, 2), None
+def no_model(): return 3, torch.ones(2)
+def a_class(): return torch.nn.Linear, torch.ones(2)
+def numbered(): return torch.nn.Linear(2, 2), {1: torch.ones(2)}
 def fails(): return torch.nn.Linear(3, 2), (torch.ones(4),)
 def list_input(): return torch.nn.Linear(2, 2), ([1, 2],)
+def leaves(): sys.exit(7)
+def meta(): return torch.nn.Linear(2, 2, device="meta"), torch.ones(2)
+def meta_input(): return torch.nn.Linear(2, 2), torch.ones(2, device="meta")
+
+def fails_inside():
+    return Broken(lambda x: x.mm(x)), torch.ones(2, 3)
+
+def leaves_inside():
+    return Broken(lambda x: sys.exit(7)), torch.ones(2, 3)
+
 VALUE = 3
 """
+
+
+def line_of(text: str) -> int:
+    return 1 + BAD_TARGETS[: BAD_TARGETS.index(text)].count("\n")
 
 
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("raises", r"bad\.py:raises\(\) failed: RuntimeError: .*"),
+        (
+            "raises",
+            rf"bad\.py:raises\(\) failed: RuntimeError: .* \(bad\.py:{line_of('return torch.nn.Linear(2, 2)(')}\)",
+        ),
         ("fails", r"Linear fails in PyTorch already: RuntimeError: .*shape"),
-        ("nothing", r"bad\.py:nothing\(\) returned NoneType, expected \(model, example_inputs\)"),
+        ("nothing", r"bad\.py:nothing\(\) returned NoneType, expected \(model, inputs\)"),
         ("no_inputs", r"bad\.py:no_inputs\(\) returned \(Linear, NoneType\), expected"),
-        ("list_input", r"bad\.py:list_input\(\) returned \(Linear, tuple\), expected"),
+        ("no_model", r"bad\.py:no_model\(\) returned \(int, Tensor\), expected"),
+        ("a_class", r"bad\.py:a_class\(\) returned \(type, Tensor\), expected"),
+        ("numbered", r"bad\.py:numbered\(\) returned \(Linear, dict\), expected"),
+        ("list_input", r"Linear fails in PyTorch already: TypeError: .*must be Tensor, not list"),
+        ("leaves", rf"bad\.py:leaves\(\) failed: SystemExit: 7 \(bad\.py:{line_of('def leaves()')}\)"),
+        ("meta", r"bad\.py:meta\(\) returned a model whose weight is on the device meta, without values"),
+        ("meta_input", r"bad\.py:meta_input\(\) returned a model whose input 0 is on the device meta"),
+        (
+            "fails_inside",
+            rf"Broken fails in PyTorch already: RuntimeError: .* \(bad\.py:{line_of('lambda x: x.mm(x)')}\)",
+        ),
+        ("leaves_inside", r"Broken fails in PyTorch already: SystemExit: 7 \(bad\.py:\d+\)"),
         ("raise", r"bad\.py: unknown function 'raise': did you mean raises"),
         ("VALUE", r"bad\.py: unknown function 'VALUE'"),
     ],
@@ -121,6 +171,60 @@ def test_does_a_file_that_cannot_be_imported_name_its_line(acalsim, tmp_path):
     run = acalsim("run", "bad.py:f")
     assert run.returncode == 3
     assert "bad.py: importing it failed: ModuleNotFoundError: No module named 'no_such_module' (bad.py:2)" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import torch\n\ndef f(:\n", r"importing it failed: SyntaxError: invalid syntax \(bad\.py:3\)"),
+        ("import sys\nsys.exit(7)\n", r"importing it failed: SystemExit: 7 \(bad\.py:2\)"),
+        ("import json\n\njson.loads('{')\n", r"importing it failed: JSONDecodeError: .* \(bad\.py:3\)"),
+        ("", r"bad\.py: defines no function, expected f\(\) that returns \(model, inputs\)"),
+    ],
+)
+def test_does_the_error_of_a_file_point_into_it(acalsim, tmp_path, text, message):
+    (tmp_path / "bad.py").write_text(text)
+    run = acalsim("run", "bad.py:f")
+    assert (run.returncode, run.stdout) == (3, "")
+    assert re.search(message, run.stderr)
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_is_a_model_that_leaves_while_it_is_captured_an_error(acalsim, tmp_path):
+    (tmp_path / "bad.py").write_text(BAD_TARGETS)
+    for arguments in (
+        ["run", "bad.py:leaves_inside", "--mode", "trace"],
+        ["compile", "bad.py:leaves_inside", "--out", "o"],
+    ):
+        run = acalsim(*arguments)
+        assert run.returncode == 3
+        assert "the model called sys.exit(7)" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["gemm", "99999999999999999999", "1", "1"], 2),
+        (["gemm", str(2**62), "1", "1"], 2),
+        (["conv", *["999999999999"] * 7], 2),
+        (["softmax", "9" * 4000, "1"], 2),
+        (["--topology", "big.csv"], 3),
+    ],
+)
+def test_is_a_size_that_no_address_reaches_refused(acalsim, tmp_path, arguments, code):
+    (tmp_path / "big.csv").write_text("Layer, M, N, K,\nfirst, 99999999999999999999999, 16, 8,\n")
+    run = acalsim("time", *arguments)
+    assert (run.returncode, run.stdout) == (code, "")
+    assert "its operands need addresses of" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_is_every_exit_code_documented_in_one_place():
+    from acalsim_backend.cli import EXIT_CODES
+
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+    rows = dict(re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE))
+    assert rows == {str(code): meaning for code, meaning in EXIT_CODES.items()}
 
 
 def test_is_the_traceback_shown_with_debug_alone(acalsim):
@@ -145,6 +249,14 @@ def test_does_a_missing_unicorn_name_the_line_that_installs_it(process):
     run = process("run", "mlp", without=("unicorn",))
     assert (run.returncode, run.stdout) == (4, "")
     assert "pip install unicorn" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("package", ["torch", "numpy"])
+def test_is_a_package_that_is_missing_named_with_the_line_that_installs_it(process, package):
+    run = process("run", "mlp", without=(package,))
+    assert (run.returncode, run.stdout) == (4, "")
+    assert f"{package} is not installed: pip install {package}" in run.stderr
     assert len(run.stderr.splitlines()) == 1
 
 

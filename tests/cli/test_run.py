@@ -31,6 +31,17 @@ def tiny():
 def single_tensor():
     return Tiny(), torch.randn(4, 6)
 
+class Named(torch.nn.Module):
+    def forward(self, x, *, other, mode="sum"):
+        y = x @ other
+        return y.sum() if mode == "sum" else y
+
+def listed(): return Tiny(), [torch.randn(4, 6)]
+def named(): return Named(), {"x": torch.randn(4, 6), "other": torch.randn(6, 3)}
+def both(): return Named(), (torch.randn(4, 6),), {"mode": "no", "other": torch.randn(6, 3)}
+def function(): return (lambda x, y: torch.relu(x @ y)), (torch.randn(4, 6), torch.randn(6, 3))
+def texts(): return (lambda mode, pair: pair["a"] @ pair["b"]), ("x", {"a": torch.randn(4, 6), "b": torch.randn(6, 3)})
+
 class Forgetful(torch.nn.Module):
     calls = 0
     def forward(self, x):
@@ -93,12 +104,17 @@ def test_is_the_table_legible_at_every_width(acalsim, columns):
     run = acalsim("run", "attention", columns=columns)
     assert (run.returncode, run.stderr) == (0, "")
     assert max(map(len, run.stdout.splitlines())) <= columns
-    assert "outputs       equal to eager" in run.stdout
+    assert "outputs       equal to eager within 0.0001 of the value + 1e-05 (float32), largest" in run.stdout
     assert ("module" in run.stdout) == (columns > 80)
 
 
-def test_is_a_single_tensor_taken_as_the_only_input(acalsim, targets):
-    assert acalsim("run", "targets.py:single_tensor").returncode == 0
+@pytest.mark.parametrize("target", ["single_tensor", "listed", "named", "both", "function", "texts"])
+def test_is_what_a_target_returns_called_as_python_would(acalsim, targets, target):
+    run = acalsim("run", f"targets.py:{target}", "--json", "-")
+    assert run.returncode == 0, run.stderr
+    report = json.loads(run.stdout)
+    assert report["outputs"]["allclose"]
+    assert "MATMUL" in report["ops"][0]["fused"] or "GEMM" in report["ops"][0]["type"]
 
 
 def test_is_a_difference_from_eager_exit_code_1(acalsim, targets):
@@ -173,7 +189,7 @@ def interrupted(start: Callable[..., subprocess.Popen[bytes]], *arguments: str, 
         seen += os.read(leader, 4096)
     time.sleep(after)
     process.send_signal(signal.SIGINT)
-    stdout, _ = process.communicate(timeout=60)
+    stdout, _ = process.communicate()
     os.close(leader)
     assert process.returncode == 130
     assert stdout == b""
@@ -187,13 +203,6 @@ def test_is_progress_shown_on_a_terminal_after_two_seconds_and_does_ctrl_c_exit_
 
 def test_does_ctrl_c_end_a_simulation_that_is_in_the_emulator(start, targets):
     interrupted(start, "run", "targets.py:minutes", "--place", "cpu", stage=b"simulating on unicorn", after=5)
-
-
-def test_is_a_closed_pipe_no_error(start):
-    process = start("hw", "show")
-    process.stdout.close()
-    assert not re.search(b"Traceback|Error", process.stderr.read())
-    process.wait(timeout=60)
 
 
 def test_is_the_exit_quiet(process):

@@ -105,7 +105,71 @@ def test_do_two_builds_at_once_do_no_harm(compiler: Toolchain, tmp_path: Path) -
     with ThreadPoolExecutor(2) as pool:
         paths = list(pool.map(lambda i: compiler.compile(sources, tmp_path / f"{i}.elf", cache), range(4)))
     assert len({path.read_bytes() for path in paths}) == 1
-    assert sorted(p.name for p in cache.iterdir()) == ["elf"], "no scratch folders are left"
+    assert [p.name for p in cache.iterdir()] == ["elf"]
+    assert len(list((cache / "elf").iterdir())) == 1, "no unfinished files are left"
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "changed", "gone"])
+def test_is_a_damaged_cache_entry_built_anew(compiler: Toolchain, tmp_path: Path, damage: str) -> None:
+    sources, cache = tiny(tmp_path / "source"), tmp_path / "cache"
+    first = compiler.compile(sources, tmp_path / "a.elf", cache).read_bytes()
+    (entry,) = (cache / "elf").iterdir()
+    whole = entry.read_bytes()
+    match damage:
+        case "cut":
+            entry.write_bytes(whole[:10])
+        case "empty":
+            entry.write_bytes(b"")
+        case "changed":
+            entry.write_bytes(bytes([*whole[:100], whole[100] ^ 1, *whole[101:]]))
+        case "gone":
+            entry.unlink()
+    assert compiler.compile(sources, tmp_path / "a.elf", cache).read_bytes() == first
+    assert entry.read_bytes() == whole
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from acalsim_backend import toolchain
+from acalsim_backend.toolchain import Sources, Toolchain
+toolchain.CACHE_LIMIT_BYTES = 0
+Toolchain._build = lambda self, sources: b"ELF of " + sources.files[0].name.encode()
+folder, cache, out = map(Path, sys.argv[1:])
+for i in range(200):
+    name = f"{i % 3}.c"
+    sources = Sources((folder / name,), folder / "tiny.ld")
+    built = Toolchain("none", (sys.executable,), ()).compile(sources, out, cache)
+    assert built.read_bytes() == b"ELF of " + name.encode()
+print("good")
+"""
+
+
+def test_do_builds_survive_that_others_empty_the_cache(tmp_path: Path) -> None:
+    """Processes share a cache that holds one entry at most, so that each removes what the others just made."""
+    for i in range(3):
+        (tmp_path / f"{i}.c").write_text(str(i))
+    (tmp_path / "tiny.ld").write_text(SCRIPT)
+    cache = tmp_path / "cache"
+    builders = [
+        subprocess.Popen(
+            [sys.executable, "-c", BUILD, str(tmp_path), str(cache), str(tmp_path / f"{i}.elf")],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(4)
+    ]
+    assert [builder.communicate()[0] for builder in builders] == ["good\n"] * 4
+
+
+def test_is_an_unfinished_file_left_alone_for_a_day(tmp_path: Path) -> None:
+    fresh, old = tmp_path / ".acalsim-1", tmp_path / ".acalsim-2"
+    for path in (fresh, old, tmp_path / "a", tmp_path / "b"):
+        path.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    toolchain._prune(tmp_path, 0)
+    assert fresh.exists()
+    assert not old.exists()
 
 
 def test_is_the_cache_bounded(compiler: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,9 +209,9 @@ def test_says_when_cross_compile_names_nothing() -> None:
 def test_is_a_folder_that_cannot_be_written_named(compiler: Toolchain, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")  # not even root can make a folder in a file
     sources = tiny(tmp_path / "source")
-    with pytest.raises(InputError, match="file/folder: cannot be written: Not a directory"):
+    with pytest.raises(InputError, match="file/folder: cannot write there: Not a directory"):
         compiler.compile(sources, tmp_path / "file" / "folder" / "a.elf", None)
-    with pytest.raises(InputError, match=r"cannot be written: .*ACALSIM_CACHE_DIR"):
+    with pytest.raises(InputError, match=r"cannot write there: .*ACALSIM_CACHE_DIR"):
         compiler.compile(sources, tmp_path / "a.elf", tmp_path / "file" / "cache")
 
 

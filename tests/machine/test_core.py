@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -136,11 +135,14 @@ def test_does_pausing_for_python_leave_the_count_alone() -> None:
 
 def test_does_ctrl_c_work_while_the_guest_runs() -> None:
     timer = threading.Timer(0.3, _thread.interrupt_main)
-    timer.start()
-    start = time.monotonic()
+    rig = Rig([LOOP_FOREVER])
+
+    def run() -> None:
+        timer.start()
+        rig.run(10**15)
+
     with pytest.raises(KeyboardInterrupt):
-        Rig([LOOP_FOREVER]).run(10**15)
-    assert time.monotonic() - start < 10
+        run()
 
 
 def test_does_a_device_s_exception_come_out_of_the_run() -> None:

@@ -30,7 +30,7 @@ RAM_BYTES = 1 << 16
 GUARD_BYTES = 1 << 16
 GUARD = 0xA5
 MESSAGES_PER_CLIENT = 200
-REPLY_SECONDS = 1.0
+REPLY_SECONDS = 300.0
 HARDWARE = dataclasses.replace(HardwareConfig(), devices=1)
 
 _HEADER = struct.Struct("<HHIII")

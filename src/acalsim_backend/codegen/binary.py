@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from acalsim_backend import files
 from acalsim_backend.errors import AcalsimError, MissingToolError, UsageError
 
 _EXECUTABLE, _OCCUPIES = 4, 2  # SHF_EXECINSTR, SHF_ALLOC
@@ -69,9 +70,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         match arguments:
             case ["bin", elf, out]:
-                Path(out).write_bytes(to_bin(Path(elf)))
+                files.write(out, to_bin(Path(elf)))
             case ["dump", elf, out]:
-                Path(out).write_text("\n".join(to_dump(Path(elf))) + "\n", encoding="utf-8")
+                files.write(out, "\n".join(to_dump(Path(elf))) + "\n")
             case _:
                 raise UsageError("expected: bin ELF OUT or dump ELF OUT")
     except AcalsimError as error:

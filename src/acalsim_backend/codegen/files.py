@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 
+from acalsim_backend import files
 from acalsim_backend.codegen.snapshot import Snapshot
 from acalsim_backend.codegen.source import Source
 from acalsim_backend.errors import InputError
@@ -40,9 +38,9 @@ def write_files(snapshot: Snapshot, folder: Path) -> list[Path]:
         for file in texts:
             _refuse_foreign(folder / file)
         for file, text in texts.items():
-            _replace(folder / file, text.encode() if isinstance(text, str) else text)
+            files.write(folder / file, text, "choose another output_dir")
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror}; choose another output_dir") from None
+        raise InputError(f"{folder}: cannot write there: {error.strerror}; choose another output_dir") from None
     return [folder / file for file in texts]
 
 
@@ -70,19 +68,6 @@ def is_ours(path: Path) -> bool:
 def _refuse_foreign(path: Path) -> None:
     if path.exists() and path.suffix != ".bin" and not is_ours(path):
         raise InputError(f"{path}: is not a file that acalsim wrote; move it away or choose another output_dir")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
 
 
 def makefile() -> str:

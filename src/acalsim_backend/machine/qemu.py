@@ -44,11 +44,9 @@ from acalsim_backend.toolchain import vector_firmware
 
 log = logging.getLogger(__name__)
 
-START_SECONDS = 5.0
-"""In which QEMU must have built its board and connected."""
 TICK_SECONDS = 0.25
 STALLED_TICKS = 6
-"""Ticks without an instruction or a device access after which the guest counts as waiting for ever."""
+"""Ticks with every thread of QEMU asleep, and without a device access, after which the guest waits for ever."""
 
 _DEVICE_TREE_ROOM = 2 << 20  # QEMU puts its device tree into the last 2 MiB of RAM, which the session therefore lacks
 _DEVICE_TREE_MAGIC = b"\xd0\x0d\xfe\xed"
@@ -64,13 +62,19 @@ class QemuConfig:
 
     ``binary`` replaces the QEMU that would be found. With ``gdb_port`` the guest stops at ``_start`` until a gdb says
     otherwise, and no watchdog runs. ``trace_mmio`` is a file that gets a line per register access. ``extra_args`` go
-    to QEMU's command line.
+    to QEMU's command line. ``start_seconds`` is how long QEMU may take to build its board and to connect, and to send
+    the rest of a message that it began: of host time, so generous.
     """
 
     binary: str | Path | None = None
     gdb_port: int | None = None
     trace_mmio: str | Path | None = None
     extra_args: tuple[str, ...] = ()
+    start_seconds: float = 120.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.start_seconds < float("inf"):
+            raise UsageError(f"QemuConfig: start_seconds is {self.start_seconds}, expected a number of seconds above 0")
 
 
 class SharedRam(Ram):
@@ -201,7 +205,8 @@ class _Guest:
     def run(self) -> int:
         """Run to the end of the process; its exit code, negative for a signal."""
         process = self._start()
-        deadline = time.monotonic() + START_SECONDS
+        limit = self._config.start_seconds
+        deadline = time.monotonic() + limit
         tick = time.monotonic() + TICK_SECONDS
         while not self._ended:
             for fd, _ in self._poll.poll(TICK_SECONDS * 1000):
@@ -209,7 +214,8 @@ class _Guest:
                     self._handlers[fd]()
             now = time.monotonic()
             if not self._started and now > deadline:
-                raise MachineError(f"QEMU did not start within {START_SECONDS:g} s{self.complaint}")
+                more = "QemuConfig(start_seconds=...) gives it more"
+                raise MachineError(f"QEMU did not start within {limit:g} s; {more}{self.complaint}")
             if now > tick and self._monitor is not None and self._started and self._config.gdb_port is None:
                 tick = now + TICK_SECONDS
                 self._monitor.human(f"xp /1gx {_MTIME:#x}", self._on_time)
@@ -356,7 +362,7 @@ class _Guest:
             return
         Path(self._folder, "socket").unlink()  # so that nothing is left when this process is killed
         Path(self._folder).rmdir()
-        connection.settimeout(START_SECONDS)
+        connection.settimeout(self._config.start_seconds)
         self._forget(listener.fileno())
         self._connection = VfioUserConnection(connection, self._bus)
         fd = connection.fileno()
@@ -417,13 +423,27 @@ class _Guest:
         if found is None:
             return
         progress = int(found[1], 16) * _INSTRUCTIONS_PER_TICK, self._accesses
-        self._stalled = self._stalled + 1 if progress == self._progress else 0
+        idle = progress == self._progress and self._sleeps()
+        self._stalled = self._stalled + 1 if idle else 0
         self._progress = progress
         assert self._monitor is not None
         if progress[0] > self._watchdog:
             self._monitor.human("info registers", lambda text: self._on_endless(progress[0], _pc(text)))
         elif self._stalled >= STALLED_TICKS:
             self._monitor.human("info registers", lambda text: self._on_stalled(_pc(text)))
+
+    def _sleeps(self) -> bool:
+        """Whether QEMU's threads wait; on a busy host one that could run may make no progress for long."""
+        assert self._process is not None
+        try:
+            states = [
+                Path(task, "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+                for task in Path(f"/proc/{self._process.pid}/task").iterdir()
+                if task.name != str(self._process.pid)  # the first one has just answered
+            ]
+        except OSError:  # a thread that ended, or all of them
+            return False
+        return set(states) == {"S"}
 
     def _on_endless(self, instructions: int, pc: int) -> None:
         raise WatchdogError(

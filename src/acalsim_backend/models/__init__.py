@@ -16,9 +16,12 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from acalsim_backend.errors import InputError, UnknownNameError
+from acalsim_backend.text import user_line
 
 if TYPE_CHECKING:
     import torch
+
+EXPECTED = "(model, inputs): an nn.Module or a function, and a tensor, a tuple of arguments or a dict of named ones"
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,12 @@ CATALOGUE = {
 }
 
 
-def load_target(target: str, seed: int = 0) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+def load_target(target: str, seed: int = 0) -> tuple[torch.nn.Module, tuple[Any, ...]]:
     """Build what a TARGET names: a built-in model or ``file.py:function``; weights and inputs follow from ``seed``.
 
-    The function takes no argument and returns ``(model, example_inputs)``.
+    The function takes no argument and returns ``(model, inputs)`` or ``(model, inputs, keyword_inputs)``. The model is
+    an ``nn.Module`` or any function of tensors; inputs are one tensor, a tuple or list of arguments of any kind, or a
+    dict of keyword arguments. The result takes positional arguments alone.
 
     Raises:
         UnknownNameError: no built-in model of that name.
@@ -122,7 +127,7 @@ def load_target(target: str, seed: int = 0) -> tuple[torch.nn.Module, tuple[torc
     """
     file, colon, function = target.rpartition(":")
     if not colon and target.endswith(".py"):
-        raise InputError(f"{target}: name the function that returns (model, example_inputs), as in {target}:make_model")
+        raise InputError(f"{target}: name the function that returns (model, inputs), as in {target}:make_model")
     if colon:
         return _from_file(Path(file), function, seed)
     if target not in CATALOGUE:
@@ -157,7 +162,7 @@ def build(entry: BuiltIn, seed: int = 0) -> tuple[torch.nn.Module, tuple[torch.T
         return model, tuple(inputs)
 
 
-def _from_file(path: Path, function: str, seed: int) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+def _from_file(path: Path, function: str, seed: int) -> tuple[torch.nn.Module, tuple[Any, ...]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; TARGET is a built-in model or file.py:function")
     import torch
@@ -166,25 +171,76 @@ def _from_file(path: Path, function: str, seed: int) -> tuple[torch.nn.Module, t
         torch.manual_seed(seed)
         try:
             module = _import_file(path)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(f"{path}: importing it failed: {_one_line(error)}") from error
         make = getattr(module, function, None)
         if not callable(make):
             defined = [name for name, value in vars(module).items() if isinstance(value, FunctionType)]
+            if not defined:
+                raise InputError(f"{path}: defines no function, expected {function}() that returns {EXPECTED}")
             raise InputError(f"{path}: {UnknownNameError('function', function, defined)}")
         try:
             result = make()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(f"{path}:{function}() failed: {_one_line(error)}") from error
+    try:
+        return _as_call(result)
+    except InputError as error:
+        raise InputError(f"{path}:{function}() returned {error}") from None
+
+
+def _as_call(result: object) -> tuple[torch.nn.Module, tuple[Any, ...]]:
+    """What a function of the user returned, as a module and its positional arguments."""
+    import torch
+
+    keywords: dict[str, Any]
     match result:
-        case (torch.nn.Module() as model, torch.Tensor() as single):
-            return model, (single,)
-        case (torch.nn.Module() as model, (*inputs,)) if all(isinstance(t, torch.Tensor) for t in inputs):
-            return model, tuple(inputs)
-    raise InputError(
-        f"{path}:{function}() returned {_shape_of(result)}, expected (model, example_inputs): "
-        "an nn.Module and a tuple of tensors"
-    )
+        case (model, dict() as keywords):
+            arguments: tuple[Any, ...] = ()
+        case (model, torch.Tensor() as single):
+            arguments, keywords = (single,), {}
+        case (model, (tuple() | list()) as inputs):
+            arguments, keywords = tuple(inputs), {}
+        case (model, (tuple() | list()) as inputs, dict() as keywords):
+            arguments = tuple(inputs)
+        case _:
+            raise InputError(f"{_shape_of(result)}, expected {EXPECTED}")
+    if not callable(model) or isinstance(model, type) or not all(isinstance(name, str) for name in keywords):
+        raise InputError(f"{_shape_of(result)}, expected {EXPECTED}")
+    if keywords or not isinstance(model, torch.nn.Module):
+        model = _call_of(model, len(arguments), tuple(keywords))
+        arguments += tuple(keywords.values())
+    _refuse_meta(model, arguments)
+    return model, arguments
+
+
+def _call_of(function: Callable[..., Any], positional: int, keywords: tuple[str, ...]) -> torch.nn.Module:
+    """A module that calls ``function`` with its first arguments by position and the others by name."""
+    import torch
+
+    class Call(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = function
+
+        def forward(self, *arguments: Any) -> Any:
+            named = dict(zip(keywords, arguments[positional:], strict=True))
+            return self.model(*arguments[:positional], **named)
+
+    Call.__name__ = getattr(function, "__name__", type(function).__name__)
+    return Call().train(getattr(function, "training", False))
+
+
+def _refuse_meta(model: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+    """Tensors on the device meta have a shape and no values."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    named = [*model.named_parameters(), *model.named_buffers()]
+    named += [(f"input {i}", leaf) for i, leaf in enumerate(pytree.tree_leaves(arguments))]
+    for name, tensor in named:
+        if isinstance(tensor, torch.Tensor) and tensor.is_meta:
+            raise InputError(f"a model whose {name} is on the device meta, without values; build it on the CPU")
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -200,12 +256,9 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _one_line(error: Exception) -> str:
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    where = f" ({Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno})" if frame is not None else ""
-    return f"{type(error).__name__}: {error}{where}"
+def _one_line(error: BaseException) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {text}{user_line(error)}"
 
 
 def _shape_of(value: object) -> str:

@@ -17,7 +17,6 @@ hardware = "edge"       # preset, or a hardware file relative to this one; compu
 from __future__ import annotations
 
 import itertools
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from acalsim_backend.device.functional import create_functional
 from acalsim_backend.device.memory import Memory
 from acalsim_backend.device.registers import DEVICE_BASE, DEVICE_SIZE, DEVICE_STRIDE, RAM_BASE
 from acalsim_backend.errors import AcalsimError, InputError
+from acalsim_backend.files import read_toml
 from acalsim_backend.hardware import HardwareConfig, presets
 from acalsim_backend.server.board import Slot
 
@@ -60,12 +60,10 @@ def load_devices(path: Path) -> tuple[DeviceEntry, ...]:
     Raises:
         InputError: it does not parse or does not make sense; names the device.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: not a devices file: {error}") from None
+    document, _ = read_toml(path)
     if document.get("schema") != SCHEMA:
-        raise InputError(f"{path}: schema is {document.get('schema')!r}, expected schema = {SCHEMA}")
+        got = f"schema is {document['schema']!r}" if "schema" in document else "schema is missing"
+        raise InputError(f"{path}: {got}, expected schema = {SCHEMA}")
     tables = document.get("device")
     if not isinstance(tables, list) or not tables or set(document) != {"schema", "device"}:
         raise InputError(

@@ -1,0 +1,23 @@
+"""``python -m acalsim_backend`` and the console script: Ctrl-C is quiet from the first line on.
+
+Whatever takes long to import comes after that, the command line included.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    own = signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))  # nothing is open yet
+    from acalsim_backend import cli
+
+    signal.signal(signal.SIGINT, own)
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
