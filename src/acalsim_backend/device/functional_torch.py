@@ -65,6 +65,16 @@ def _gelu_tanh(value: Tensor, *, out: Tensor | None = None) -> Tensor:
     return _gelu(value, approximate="tanh", out=out)
 
 
+def _minimum(a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """The second of equal zeros: torch.minimum gives either, depending on how many elements there are."""
+    return torch.minimum(a, b, out=out) if a.dim() or a.dtype is torch.bool else torch.clamp_max(b, a.item(), out=out)
+
+
+def _maximum(a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """As :func:`_minimum`."""
+    return torch.maximum(a, b, out=out) if a.dim() or a.dtype is torch.bool else torch.clamp_min(b, a.item(), out=out)
+
+
 _ACTIVATIONS: dict[Activation, Callable[..., Tensor]] = {
     Activation.RELU: _relu,
     Activation.GELU: _gelu_erf,
@@ -80,8 +90,8 @@ _VECTOR_FUNCTIONS: dict[VectorOp, Callable[..., Tensor]] = {
     VectorOp.DIV: torch.div,
     VectorOp.NEG: torch.neg,
     VectorOp.ABS: torch.abs,
-    VectorOp.MIN: torch.minimum,
-    VectorOp.MAX: torch.maximum,
+    VectorOp.MIN: _minimum,
+    VectorOp.MAX: _maximum,
     VectorOp.RELU: _relu,
     VectorOp.EXP: torch.exp,
     VectorOp.LOG: torch.log,
