@@ -10,10 +10,10 @@ NATIVE := $(C_SOURCES) CMakeLists.txt $(shell find engine $(PACKAGE) -name CMake
 	$(shell find $(PACKAGE)/program $(PACKAGE)/firmware $(PACKAGE)/device/registers.py $(PACKAGE)/toolchain.py -name '*.py')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all sanitize fuzz libm lint format bench docs clean
+.PHONY: help setup demo test test-all sanitize fuzz fuzz-programs opinfo libm lint format bench docs clean
 
 help: ## print this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 setup: .venv/.installed ## create .venv, install everything and build the native parts
 
@@ -31,6 +31,12 @@ sanitize: setup ## run the engine, its bindings and the kernels under sanitizers
 
 fuzz: setup ## throw 100,000 drawn messages at each device server (minutes)
 	$(BIN)/python tests/qemu/fuzz_servers.py 100000
+
+fuzz-programs: setup ## compare 5,000 random PyTorch programs with eager, from seed START on (an hour)
+	$(BIN)/python tests/fuzz/fuzz_programs.py 5000 --start $(or $(START),0)
+
+opinfo: setup ## compare PyTorch's own operator database with eager (an hour)
+	$(BIN)/python tests/fuzz/opinfo.py
 
 libm: setup ## put every f32 through the firmware's elementary functions (a quarter of an hour)
 	$(BIN)/python tests/firmware/exhaustive_libm.py

@@ -1,0 +1,153 @@
+"""PyTorch's operator database through the backend: ``python opinfo.py [--samples N] [--only TEXT] [--dtype NAME]``.
+
+Every entry of ``op_db`` with its first samples of each dtype runs in eager, and under no_grad through torch.compile
+with this backend. Each sample is right (on the device alone), host (right, with operators that ran on the host), wrong,
+crash, skipped (eager refuses it) or empty (nothing ran on the machine: Dynamo left the whole frame to Python). Where it
+is not right, PyTorch's aot_eager with the same decompositions says whether that is PyTorch's own doing. Exit status 1
+where it is not. Needs the package expecttest, which PyTorch's test library imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import itertools
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from oracle import aot_eager, describe, is_close
+from torch.utils import _pytree as pytree
+
+from acalsim_backend.backend import ACALSimBackend
+
+DTYPES = ("float32", "int64", "bool", "bfloat16", "float16")
+PER_BACKEND = 100
+"""Samples for one machine, before its memory is given back."""
+UNDEFINED = ("empty", "rand", "normal", "bernoulli", "multinomial", "dropout", "uniform", "cauchy", "exponential",
+             "geometric", "log_normal", "pca_lowrank", "svd_lowrank", "rrelu", "poisson", "new_empty")  # fmt: skip
+"""Results without a defined value: memory as it was, and random numbers."""
+
+
+def samples(names: list[str], only: str, count: int, part: tuple[int, int]) -> Iterator[tuple[str, str, Any, Any]]:
+    """Name, dtype, function and sample of all that is asked for."""
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    entries = [op for op in op_db if only in op.name]
+    for op, name in itertools.product(entries[part[0] :: part[1]], names):
+        dtype = getattr(torch, name)
+        if dtype not in op.supported_dtypes("cpu"):
+            continue
+        label = f"{op.name}.{op.variant_test_name}" if op.variant_test_name else op.name
+        inputs = op.sample_inputs("cpu", dtype)
+        try:
+            taken = list(itertools.islice(inputs, count))
+        except Exception as error:
+            print(f"no samples: {label} {name}: {type(error).__name__}: {error}"[:200])
+            continue
+        for sample in taken:
+            yield label, name, op, sample
+
+
+def clone(value: Any) -> Any:
+    """Arguments of their own for each run; some operators write to them."""
+    return pytree.tree_map(lambda t: t.detach().clone() if isinstance(t, torch.Tensor) else t, value)
+
+
+def run(function: Callable[..., Any], sample: Any) -> list[Any]:
+    """All tensors and numbers that a call gives."""
+    value, args, kwargs = clone((sample.input, sample.args, sample.kwargs))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return list(pytree.tree_leaves(function(value, *args, **kwargs)))
+
+
+def difference(got: list[Any], expected: list[Any], defined: bool) -> str:
+    """What is wrong, or nothing."""
+    if len(got) != len(expected):
+        return f"{len(got)} results, expected {len(expected)}"
+    for i, (a, b) in enumerate(zip(got, expected, strict=True)):
+        if not isinstance(b, torch.Tensor):
+            if a != b and defined:
+                return f"result {i}: {a}, expected {b}"
+            continue
+        if (a.dtype, a.shape) != (b.dtype, b.shape):
+            return f"result {i}: {a.dtype} {tuple(a.shape)}, expected {b.dtype} {tuple(b.shape)}"
+        if defined and not is_close(a, b):
+            return f"result {i}: {a.flatten()[:8].tolist()}, expected {b.flatten()[:8].tolist()}"
+    return ""
+
+
+def judge(op: Any, sample: Any, backend: ACALSimBackend, label: str) -> tuple[str, str]:
+    """Outcome and detail of a sample."""
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return op.op(*args, **kwargs)
+
+    try:
+        expected = run(function, sample)
+    except Exception as error:
+        return "skipped", type(error).__name__
+    defined = not any(word in label for word in UNDEFINED)
+    before = len(backend.reports)
+    problem, outcome = "", "wrong"
+    torch._dynamo.reset()
+    try:
+        problem = difference(run(torch.compile(function, backend=backend), sample), expected, defined)
+    except Exception as error:
+        outcome, problem = "crash", " | ".join(describe(error))
+    if not problem:
+        reports = backend.reports[before:]
+        if not reports:
+            return "empty", ""
+        fallbacks = sorted({f["op"] for report in reports for f in report.fallbacks})
+        return ("host", ", ".join(fallbacks)) if fallbacks else ("right", "")
+    torch._dynamo.reset()
+    try:
+        own = bool(difference(run(torch.compile(function, backend=aot_eager), sample), expected, defined))
+    except Exception:
+        own = True
+    return ("pytorch" if own else outcome), problem
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=2, help="samples of an entry and dtype")
+    parser.add_argument("--only", default="", help="entries whose name has this in it")
+    parser.add_argument("--dtype", action="append", choices=DTYPES, help="one dtype; may be repeated")
+    parser.add_argument("--part", default="0/1", help="I/N: every N-th entry from the I-th on")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    first, parts = map(int, options.part.split("/"))
+    totals: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    operators: dict[str, set[str]] = collections.defaultdict(set)
+    backend, used = ACALSimBackend(mode="simulate"), 0
+    for label, dtype, op, sample in samples(
+        options.dtype or list(DTYPES), options.only, options.samples, (first, parts)
+    ):
+        if used == PER_BACKEND:
+            backend.session.close()
+            backend, used = ACALSimBackend(mode="simulate"), 0
+        used += 1
+        outcome, detail = judge(op, sample, backend, label)
+        totals[dtype][outcome] += 1
+        operators[outcome].add(label)
+        if outcome == "host":
+            operators[f"host: {detail}"].add(label)
+        if outcome in ("wrong", "crash", "pytorch"):
+            print(f"{outcome:8} {label} {dtype}: {detail[:400]}", flush=True)
+    print()
+    for name in sorted(n for n in operators if n.startswith("host: ")):
+        print(f"{name}  ({', '.join(sorted(operators[name]))})")
+    print()
+    for dtype, counts in totals.items():
+        print(f"{dtype:9} " + ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common()))
+    print("entries:  " + ", ".join(f"{len(s)} {o}" for o, s in operators.items() if not o.startswith("host: ")))
+    return 1 if operators["wrong"] | operators["crash"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

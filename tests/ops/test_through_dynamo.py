@@ -1,0 +1,89 @@
+"""Does every operator give eager's result and eager's gradients through torch.compile, the way users reach it?
+
+The rows are those of test_operators.py, which runs the same functions beside Dynamo on every machine and placement.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+from hypothesis import Phase, given, settings
+from test_operators import ROWS, TOLERANCE, flat, rebuilt
+
+from acalsim_backend.backend import ACALSimBackend
+
+NAMES = [f"{i}-{row.name}" for i, row in enumerate(ROWS)]
+
+
+@functools.cache
+def backend():
+    return ACALSimBackend(mode="simulate")
+
+
+def compiled(function):
+    torch._dynamo.reset()
+    return torch.compile(function, backend=backend(), dynamic=False)
+
+
+def close(row, got, expected):
+    assert got.dtype == expected.dtype
+    assert got.shape == expected.shape
+    rtol, atol = (row.loose * t for t in TOLERANCE.get(expected.dtype, (0, 0)))
+    torch.testing.assert_close(got, expected, rtol=rtol, atol=atol, equal_nan=True)
+
+
+def check_forward(row, arguments):
+    with torch.no_grad():
+        got = compiled(lambda: row.function(*arguments))()
+        assert backend().reports[-1].fallbacks == ()
+        close(row, got, row.function(*arguments))
+
+
+def with_gradients(function, arguments, weights):
+    """The result, and the gradients of all floating arguments."""
+    leaves = [t.detach().requires_grad_(t.is_floating_point()) for t in flat(arguments)]
+    output = function(*rebuilt(arguments, iter(leaves)))
+    if not output.requires_grad:
+        return output, []
+    wanted = [t for t in leaves if t.requires_grad]
+    return output, torch.autograd.grad(output, wanted, weights(output), allow_unused=True)
+
+
+def check_gradients(row, arguments):
+    def weights(output):
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(-2, 3, output.shape, generator=generator).to(output.dtype)
+
+    expected, gradients = with_gradients(row.function, arguments, weights)
+    got, found = with_gradients(compiled(lambda *values: row.function(*values)), arguments, weights)
+    close(row, got.detach(), expected.detach())
+    assert len(found) == len(gradients)
+    for ours, theirs in zip(found, gradients, strict=True):
+        assert (ours is None) == (theirs is None)
+        if theirs is not None:
+            close(row, ours, theirs)
+
+
+def drawn(row, examples):
+    """Check drawn arguments; the first draw of hypothesis is the same one each time."""
+
+    @settings(max_examples=examples, phases=[Phase.generate], derandomize=True, database=None)
+    @given(row.arguments)
+    def example(arguments):
+        check_forward(row, arguments)
+        check_gradients(row, arguments)
+
+    example()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_does_the_operator_equal_eager_through_torch_compile(row):
+    drawn(row, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_do_more_draws_of_the_operator_equal_eager_through_torch_compile(row):
+    drawn(row, 10)
