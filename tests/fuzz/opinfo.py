@@ -129,7 +129,7 @@ def main() -> int:
         options.dtype or list(DTYPES), options.only, options.samples, (first, parts)
     ):
         if used == PER_BACKEND:
-            backend.session.close()
+            backend.close()
             backend, used = ACALSimBackend(mode="simulate"), 0
         used += 1
         outcome, detail = judge(op, sample, backend, label)
