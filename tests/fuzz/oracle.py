@@ -24,7 +24,19 @@ TOLERANCE = {
     torch.float16: (4e-3, 1e-3),
     torch.bfloat16: (3e-2, 1e-2),
 }
-KINDS = ("crash", "count", "dtype", "shape", "value", "mutation", "gradient", "flags", "aliasing", "inference", "strides")
+KINDS = (
+    "crash",
+    "count",
+    "dtype",
+    "shape",
+    "value",
+    "mutation",
+    "gradient",
+    "flags",
+    "aliasing",
+    "inference",
+    "strides",
+)
 """What can be wrong, the worst first."""
 SOFT = ("strides",)
 """Reported, and no failure: PyTorch promises no strides where a layout is ambiguous."""
