@@ -10,7 +10,7 @@ NATIVE := $(C_SOURCES) CMakeLists.txt $(shell find engine $(PACKAGE) -name CMake
 	$(shell find $(PACKAGE)/program $(PACKAGE)/firmware $(PACKAGE)/device/registers.py $(PACKAGE)/toolchain.py -name '*.py')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all sanitize fuzz libm lint format bench docs clean fuzz-programs opinfo
+.PHONY: help setup demo test test-all sanitize fuzz fuzz-programs opinfo libm lint format bench docs clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile

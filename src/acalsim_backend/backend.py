@@ -249,10 +249,11 @@ class ACALSimBackend:
         """
         if self.mode == "eager":
             return
-        if call.new and self.target.fallback == "error":
+        eager = [u for u in (*known, *call.new) if not (u.is_limit and call.runs)]
+        if eager and self.target.fallback == "error":
             raise UnsupportedError(
                 "PyTorch did not capture all of the model, and what it left out ran outside the machine:\n"
-                + "\n".join(f"  {u}" for u in call.new)
+                + "\n".join(f"  {u}" for u in eager)
                 + '\nrewrite these lines, or allow them with fallback="warn"'
             )
         for u in call.new:
@@ -260,7 +261,6 @@ class ACALSimBackend:
             _warn_at(u.source, text)
         if self.mode != "simulate":
             return
-        eager = [u for u in (*known, *call.new) if not (u.is_limit and call.runs)]
         rows = tuple({"op": f"{u.what}: {u.cause}", "source": u.source, "module": "", "share": 1.0} for u in eager)
         if rows and call.runs:
             self._amend(call.runs[-1], rows)
@@ -290,7 +290,7 @@ class ACALSimBackend:
             self._graphs.add(graph)
         self.reclaim()
         by_age = sorted(
-            ((s.used, key, g, s) for g in self._graphs for key, s in g.shapes.items() if s is not shape),
+            ((s.used, key, g, s) for g in list(self._graphs) for key, s in list(g.shapes.items()) if s is not shape),
             key=lambda item: item[0],
         )
         total = shape.nbytes + sum(s.nbytes for *_, s in by_age)

@@ -108,9 +108,10 @@ class Watcher:
             if found.source not in known:
                 known.add(found.source)
                 call.new.append(found)
-        if call.new or self._known:
-            self._find().end_call(call, self._known)
+        before = list(self._known)
         self._known += call.new
+        if self._known:
+            self._find().end_call(call, before)
 
 
 def _graph_breaks(first: int) -> Iterator[Uncaptured]:
