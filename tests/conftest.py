@@ -6,7 +6,6 @@ import os
 import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests in the background
 
 from hypothesis import HealthCheck, settings
 
@@ -14,3 +13,5 @@ settings.register_profile(
     "acalsim", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("acalsim")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests in the background

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import logging
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,7 @@ class Graph:
         """Compile for the shapes of ``args``; called under the backend's lock, with no torch mode active."""
         backend = self._backend
         start = time.perf_counter()
-        shape = compile_captured(backend, self._captured.at(args))
+        shape = compile_captured(backend, self._captured.at(args, share_memory=backend.mode == "simulate"))
         if backend.mode == "simulate":
             shape.executable = backend.load(shape)
         shape.compile_s = time.perf_counter() - start
@@ -212,11 +213,12 @@ def _signature(args: Sequence[Any]) -> tuple[Any, ...]:
 
 def _arranged(outputs: Sequence[Output], tensors: Sequence[torch.Tensor], args: Sequence[Any]) -> list[Any]:
     """The results in the graph's order, with the strides that PyTorch predicted and callers may rely on."""
-    computed: Iterator[torch.Tensor] = iter(tensors)
+    strides = {output.slot: output.strides for output in outputs if output.slot >= 0}
+    laid_out = [_with_strides(tensor, strides[slot]) for slot, tensor in enumerate(tensors)]
     values: list[Any] = []
     for output in outputs:
-        if output.kind is OutputKind.TENSOR:
-            values.append(_with_strides(next(computed), output.strides))
+        if output.slot >= 0:
+            values.append(functools.reduce(lambda value, step: step(value), output.steps, laid_out[output.slot]))
         else:
             values.append(args[output.value] if output.kind is OutputKind.ARGUMENT else output.value)
     return values

@@ -327,9 +327,10 @@ class RunReport:
         if self.outputs.allclose is not None:
             verdict = "equal to eager" if self.outputs.allclose else "DIFFERENT from eager"
             error, tolerance = self.outputs.max_abs_error, self.outputs.tolerance
-            within = f" within {tolerance}" if tolerance and self.outputs.allclose else ""
             largest = "" if error is None else f", largest absolute difference {error:.2g}"
-            lines.append(("outputs", f"{verdict}{within}{largest}"))
+            lines.append(("outputs", f"{verdict}{largest}"))
+            if tolerance:
+                lines.append(("  within", tolerance))
         for fallback in self.fallbacks:
             place = f" ({fallback['source']})" if fallback.get("source") else ""
             lines.append(

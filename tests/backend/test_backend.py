@@ -106,7 +106,7 @@ def test_do_wrong_arguments_name_the_nearest_right_ones(arguments, message):
 def test_is_an_unwritable_output_folder_refused(tmp_path):
     blocked = tmp_path / "file"
     blocked.touch()
-    with pytest.raises(acalsim_backend.AcalsimError, match=r"cannot write there .*choose another output_dir"):
+    with pytest.raises(acalsim_backend.AcalsimError, match=r"cannot write there: .*; choose another output_dir"):
         ACALSimBackend(output_dir=str(blocked / "x"))
 
 

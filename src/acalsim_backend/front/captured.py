@@ -6,7 +6,9 @@ Behind this boundary no torch mode is active and no fake tensor or symbol exists
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,15 +40,34 @@ class OutputKind(enum.Enum):
     """an argument that is not a tensor, handed back"""
     VALUE = "value"
     """a Python value known at capture"""
+    VIEW = "view"
+    """a view of a computed tensor that it shares memory with"""
+
+
+@dataclass(frozen=True)
+class ViewStep:
+    """One call of a view operator on what the step before it gave, which may be a list to take an item of."""
+
+    target: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def __call__(self, value: Any) -> Any:
+        return self.target(value, *self.args, **self.kwargs)
 
 
 @dataclass(frozen=True)
 class Output:
-    """One result: ``strides`` of a tensor in elements, ``value`` an argument's position or a Python value."""
+    """One result: ``value`` is an argument's position or a Python value.
+
+    A TENSOR is the graph's result number ``slot``, with ``strides`` in elements. A VIEW is what ``steps`` make of that.
+    """
 
     kind: OutputKind
     value: Any = None
     strides: tuple[int, ...] | None = None
+    slot: int = -1
+    steps: tuple[ViewStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,23 +136,55 @@ def meta_tensor(
     return memory.as_strided(shape, strides, storage_offset)
 
 
-def describe_outputs(graph: fx.Graph, inputs: Sequence[InputKind]) -> tuple[Output, ...]:
-    """What the results of a graph with plain shapes are."""
+def describe_outputs(graph: fx.Graph, inputs: Sequence[InputKind], share_memory: bool = False) -> tuple[Output, ...]:
+    """What the results of a graph with plain shapes are; leaves the tensors that it computes as its only results.
+
+    With ``share_memory``, results that are views of one computed tensor become that tensor and views of it.
+    """
     arguments = {n: i for i, n in enumerate(n for n in graph.nodes if n.op == "placeholder")}
     passed_on = {n: i for n, i in arguments.items() if inputs[i] in (InputKind.NUMBER, InputKind.TOKEN)}
     (node,) = (n for n in graph.nodes if n.op == "output")
     (values,) = node.args
+    values = values if isinstance(values, (list, tuple)) else (values,)
+    tensors = [v for v in values if isinstance(v, fx.Node) and v not in passed_on and _is_tensor(v)]
+    owners = {v: _owner(v) if share_memory else (v, ()) for v in dict.fromkeys(tensors)}
+    sharing = Counter(owner for owner, _ in owners.values() if owner.op != "placeholder")
+    owners = {v: found if sharing[found[0]] > 1 else (v, ()) for v, found in owners.items()}
+    slots: dict[fx.Node, int] = {}
     results: list[Output] = []
-    for value in values if isinstance(values, (list, tuple)) else (values,):
+    for value in values:
         if not isinstance(value, fx.Node):
             results.append(Output(OutputKind.VALUE, value))
         elif value in passed_on:
             results.append(Output(OutputKind.ARGUMENT, passed_on[value]))
-        elif isinstance(value.meta.get("val"), torch.Tensor):
-            results.append(Output(OutputKind.TENSOR, strides=tuple(value.meta["val"].stride())))
-        else:
+        elif not _is_tensor(value):
             results.append(Output(OutputKind.VALUE, value.meta.get("val")))
+        else:
+            owner, steps = owners[value]
+            slot = slots.setdefault(owner, len(slots))
+            strides = tuple(owner.meta["val"].stride())
+            results.append(Output(OutputKind.VIEW if steps else OutputKind.TENSOR, None, strides, slot, steps))
+    node.args = (tuple(slots),)
     return tuple(results)
+
+
+def _is_tensor(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), torch.Tensor)
+
+
+def _owner(node: fx.Node) -> tuple[fx.Node, tuple[ViewStep, ...]]:
+    """The node whose memory ``node`` is a view of, and the calls that lead from it to ``node``."""
+    steps: list[ViewStep] = []
+    at = node
+    while at.op == "call_function":
+        source = at.args[0] if at.args else None
+        viewed = source if at.target is operator.getitem else at
+        if not isinstance(source, fx.Node) or not getattr(getattr(viewed, "target", None), "is_view", False):
+            break
+        args, kwargs = fx.node.map_arg((at.args[1:], dict(at.kwargs)), lambda n: n.meta["val"])
+        steps.append(ViewStep(at.target, args, kwargs))  # type: ignore[arg-type]
+        at = source
+    return at, tuple(reversed(steps))
 
 
 def take_mutations(graph: fx.Graph) -> tuple[tuple[int, fx.Node], ...]:

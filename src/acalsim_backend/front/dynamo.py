@@ -105,8 +105,10 @@ class AotGraph:
         return [None if i in self._tokens else _Substitution({}).of(n.meta["val"], n)
                 for i, n in enumerate(self._placeholders)]  # fmt: skip
 
-    def at(self, args: Sequence[Any]) -> CapturedGraph:
+    def at(self, args: Sequence[Any], share_memory: bool = False) -> CapturedGraph:
         """The graph for arguments shaped like ``args``: tensors, numbers, or None for a token.
+
+        ``share_memory`` keeps results that are views of one tensor views of one tensor.
 
         Raises:
             UnsupportedError: a shape that depends on data, or a call that is no operator.
@@ -120,7 +122,7 @@ class AotGraph:
                     self._copy(node, graph, nodes, symbols)
             mutations = take_mutations(graph)
             kinds = tuple(self._kind(i, value) for i, value in enumerate(args))
-            outputs = describe_outputs(graph, kinds)
+            outputs = describe_outputs(graph, kinds, share_memory)
         numbers = {i: args[i] for i, kind in enumerate(kinds) if kind is InputKind.NUMBER}
         return CapturedGraph(graph, kinds, outputs, mutations, dict(self._attributes), numbers)
 
