@@ -456,7 +456,8 @@ def _layer_table(document: dict[str, Any], *, wide: bool) -> Table:
                 f"{row['energy_pj'] / 1e6:,.1f} µJ",
             )
         )
-    columns = ("layer", "cycles", "array cycles", "util", *(["DRAM"] if wide else []), "most time", "bound", "energy")
+    array, moved = ("array cycles", ["DRAM"]) if wide else ("array", [])
+    columns = ("layer", "cycles", array, "util", *moved, "most time", "bound", "energy")
     return _table(columns, rows)
 
 
