@@ -86,6 +86,7 @@ SHARED = [
     (lambda x: (x + 1).expand(3, 3).t(), x3),
     (lambda x: (x + 1).unfold(0, 2, 1), x3),
     (lambda x: torch.zeros(1).expand(3), x3),
+    (lambda x: torch.as_strided(torch.tensor(0.1), (1,), (0,)).half(), x3),
     (lambda x: x.max().flip(0), x3),
     (lambda x: x.expand(2, 3).flip(0, 1), x3),
     (lambda x: x.sum().expand(2, 1), x3),

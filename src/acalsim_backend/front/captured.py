@@ -81,8 +81,9 @@ class Constant:
     @classmethod
     def of(cls, value: torch.Tensor) -> Constant:
         """A copy of a tensor's value."""
-        dense = value.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-        raw = dense.view(torch.uint8).numpy().tobytes() if dense.numel() else b""
+        dense = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        flat = dense.as_strided((dense.numel(),), (1,))  # one element may have any stride
+        raw = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
         return cls(tuple(value.shape), value.dtype, raw)
 
     def tensor(self) -> torch.Tensor:

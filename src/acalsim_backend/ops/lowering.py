@@ -203,7 +203,7 @@ def constant_bytes(data: Any) -> bytes:
     """Raw little-endian bytes of a torch tensor, dense row-major."""
     import torch
 
-    dense = data.detach().cpu().contiguous().clone()
+    dense = data.detach().cpu().clone(memory_format=torch.contiguous_format)
     return bytes(dense.reshape(-1).view(torch.uint8).numpy().tobytes()) if dense.numel() else b""
 
 

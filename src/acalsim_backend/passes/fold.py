@@ -139,7 +139,7 @@ def _known(value: torch.Tensor) -> Known:
         return value
     flat = value.reshape(-1, 1)
     for part in (flat[:64], flat):  # most differ soon
-        bits = part.contiguous().view(torch.uint8)
+        bits = part.clone(memory_format=torch.contiguous_format).view(torch.uint8)
         if not bool((bits == bits[0]).all()):
             return value
     return _number(flat[0])
