@@ -1,7 +1,7 @@
 """Is everything given back? 1,000 simulated calls, then 200 models compiled, run and dropped, with memory on the way.
 
-Prints resident memory (MiB), sessions that are open and Programs in memory every so many steps. PyTorch's compiler keeps
-some of its own for each compilation; the peer is the same number of compilations with its backend "aot_eager".
+Prints resident memory (MiB), sessions that are open and Programs in memory every so many steps. PyTorch's compiler
+keeps some of its own for each compilation; the peer is the same number of compilations with its backend "aot_eager".
 ``python benchmarks/soak.py [CALLS] [MODELS]``
 """
 

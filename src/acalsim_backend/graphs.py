@@ -217,10 +217,11 @@ def _arranged(outputs: Sequence[Output], tensors: Sequence[torch.Tensor], args: 
     laid_out = [_with_strides(tensor, strides[slot]) for slot, tensor in enumerate(tensors)]
     values: list[Any] = []
     for output in outputs:
-        if output.slot >= 0:
-            values.append(functools.reduce(lambda value, step: step(value), output.steps, laid_out[output.slot]))
+        if output.kind is OutputKind.VALUE:
+            values.append(output.value)
         else:
-            values.append(args[output.value] if output.kind is OutputKind.ARGUMENT else output.value)
+            value = laid_out[output.slot] if output.kind is OutputKind.TENSOR else args[output.value]
+            values.append(functools.reduce(lambda seen, step: step(seen), output.steps, value))
     return values
 
 

@@ -35,13 +35,11 @@ class OutputKind(enum.Enum):
     """Where a result of a captured graph comes from."""
 
     TENSOR = "tensor"
-    """computed, or a view of what was computed; the next one that the IR lists"""
+    """computed by the graph"""
     ARGUMENT = "argument"
-    """an argument that is not a tensor, handed back"""
+    """an argument, handed back"""
     VALUE = "value"
     """a Python value known at capture"""
-    VIEW = "view"
-    """a view of a computed tensor that it shares memory with"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,8 @@ class ViewStep:
 class Output:
     """One result: ``value`` is an argument's position or a Python value.
 
-    A TENSOR is the graph's result number ``slot``, with ``strides`` in elements. A VIEW is what ``steps`` make of that.
+    A TENSOR is the graph's result number ``slot``, with ``strides`` in elements. Of tensors and arguments the caller
+    gets what ``steps`` make of them, in the same memory.
     """
 
     kind: OutputKind
@@ -140,31 +139,35 @@ def meta_tensor(
 def describe_outputs(graph: fx.Graph, inputs: Sequence[InputKind], share_memory: bool = False) -> tuple[Output, ...]:
     """What the results of a graph with plain shapes are; leaves the tensors that it computes as its only results.
 
-    With ``share_memory``, results that are views of one computed tensor become that tensor and views of it.
+    With ``share_memory``, results that are views of an argument become that, and results that are views of one
+    computed tensor become views of one result.
     """
     arguments = {n: i for i, n in enumerate(n for n in graph.nodes if n.op == "placeholder")}
-    passed_on = {n: i for n, i in arguments.items() if inputs[i] in (InputKind.NUMBER, InputKind.TOKEN)}
+    passed_on = {n for n, i in arguments.items() if inputs[i] in (InputKind.NUMBER, InputKind.TOKEN)}
     (node,) = (n for n in graph.nodes if n.op == "output")
     (values,) = node.args
     values = values if isinstance(values, (list, tuple)) else (values,)
     tensors = [v for v in values if isinstance(v, fx.Node) and v not in passed_on and _is_tensor(v)]
     owners = {v: _owner(v) if share_memory else (v, ()) for v in dict.fromkeys(tensors)}
-    sharing = Counter(owner for owner, _ in owners.values() if owner.op != "placeholder")
-    owners = {v: found if sharing[found[0]] > 1 else (v, ()) for v, found in owners.items()}
+    sharing = Counter(owner for owner, _ in owners.values())
     slots: dict[fx.Node, int] = {}
     results: list[Output] = []
     for value in values:
         if not isinstance(value, fx.Node):
             results.append(Output(OutputKind.VALUE, value))
         elif value in passed_on:
-            results.append(Output(OutputKind.ARGUMENT, passed_on[value]))
+            results.append(Output(OutputKind.ARGUMENT, arguments[value]))
         elif not _is_tensor(value):
             results.append(Output(OutputKind.VALUE, value.meta.get("val")))
         else:
             owner, steps = owners[value]
+            if share_memory and owner in arguments:
+                results.append(Output(OutputKind.ARGUMENT, arguments[owner], steps=steps))
+                continue
+            if sharing[owner] == 1:
+                owner, steps = value, ()
             slot = slots.setdefault(owner, len(slots))
-            strides = tuple(owner.meta["val"].stride())
-            results.append(Output(OutputKind.VIEW if steps else OutputKind.TENSOR, None, strides, slot, steps))
+            results.append(Output(OutputKind.TENSOR, None, tuple(owner.meta["val"].stride()), slot, steps))
     node.args = (tuple(slots),)
     return tuple(results)
 
