@@ -294,8 +294,8 @@ def _is_finer(o: ACALSimOp, role: str, dtype: DType, ir: ACALSimIR) -> bool:
 def _scaled(op: VectorOp) -> Emit:
     """self op alpha * other, alpha rounded to the dtype.
 
-    Eager's vector loop rounds once, after both, in f32 and bf16, and after each in f16. (Its scalar loop, which does
-    what is left over at the end of a row, rounds after each.) f64 has no wider type to do so in.
+    Eager's vector loop rounds once, after both. (Its scalar loop for half types, which does what is left over at the
+    end of a row, rounds after each.) f64 has no wider type to do so in.
     """
 
     def emit(e: Emitter, o: ACALSimOp) -> int:
@@ -303,7 +303,7 @@ def _scaled(op: VectorOp) -> Emit:
         alpha = rounded(o.attrs.get("alpha", 1), dtype)
         if alpha == 1:
             return _binary(op)(e, o)
-        wide = {DType.BF16: DType.F32, DType.F32: DType.F64}.get(dtype, dtype)
+        wide = {DType.F16: DType.F32, DType.BF16: DType.F32, DType.F32: DType.F64}.get(dtype, dtype)
         left, right = (e.cast(e.operand(o, role, dtype), wide) for role in ("self", "other"))
         return e.cast(e.apply(op, wide, left, e.apply(VectorOp.MUL, wide, right, e.constant(alpha, wide))), dtype)
 
