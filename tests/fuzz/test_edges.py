@@ -125,7 +125,7 @@ class TestEdges:
 
     def test_are_binary_operators_right(self, dtype, place):
         x = edges(getattr(torch, dtype))
-        # eager fuses the product with alpha into the sum; nothing is wider than float64 to do that in, and its loops for
-        # whole vectors and for what is left over disagree in float16
+        # eager fuses the product with alpha into the sum; nothing is wider than float64 to do that in, and its loops
+        # for whole vectors and for what is left over disagree in float16
         rows = [row for row in BINARY_ROWS if dtype not in ("float64", "float16") or "alpha" not in row]
         check(rows, {"x": x[:, None].contiguous(), "y": x[None].contiguous()}, place)

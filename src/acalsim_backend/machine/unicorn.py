@@ -176,6 +176,10 @@ class Core:
 
         self._uc.mmio_map(address, DEVICE_SIZE, on_read, None, on_write, None)
 
+    def close(self) -> None:
+        """Give the emulator back now: its callbacks and this object refer to each other."""
+        del self._uc
+
     @property
     def pc(self) -> int:
         """Address of the current instruction."""
@@ -332,6 +336,7 @@ class UnicornMachine:
 
     def close(self) -> None:
         """Give the emulator back."""
+        self._core.close()
         del self._core
 
     def _load(self, segments: list[Any]) -> None:
