@@ -17,7 +17,7 @@ from torch import fx
 
 from acalsim_backend import files
 from acalsim_backend.front import watch
-from acalsim_backend.front.captured import CapturedGraph, Output, OutputKind, no_modes
+from acalsim_backend.front.captured import CapturedGraph, Output, OutputKind, ViewStep, no_modes
 from acalsim_backend.front.dynamo import AotGraph, static_inputs
 from acalsim_backend.ir import ACALSimIR, ACALSimOp
 from acalsim_backend.ops.evaluate import evaluate, with_strides
@@ -84,6 +84,7 @@ class Shape:
     ir: ACALSimIR
     linked: Linked
     outputs: tuple[Output, ...]
+    windows: tuple[tuple[int, ViewStep], ...] = ()
     executable: Executable | None = None
     compile_s: float = 0.0
     runs: int = 0
@@ -156,6 +157,7 @@ class Graph:
 
     def _run(self, shape: Shape, executable: Executable, args: Sequence[Any], inference: bool) -> list[Any]:
         start = time.perf_counter()
+        args = (*args, *(step(args[position]) for position, step in shape.windows))
         tensors, result = executable.run(args, inference)
         elapsed = time.perf_counter() - start
         is_first = shape.runs == 0
@@ -191,7 +193,7 @@ def compile_captured(backend: ACALSimBackend, captured: CapturedGraph, examples:
     if backend.output_dir is not None and backend.mode != "codegen":
         files.write(backend.output_dir / f"{name}.ir", f"{ir}\n")
         files.write(backend.output_dir / f"{name}.opt.ir", f"{linked.compiled.ir}\n")
-    return Shape(name, ir, linked, captured.outputs)
+    return Shape(name, ir, linked, captured.outputs, captured.windows)
 
 
 def _host_call(op: ACALSimOp) -> HostCall:

@@ -97,6 +97,7 @@ MEMORY = [
     (lambda x: torch.as_strided((x + 1)[1:], (2,), (1,)), x23),
     (lambda x: torch.as_strided(x, (2, 2), (1, 2)), torch.randn(3, 3)[1:]),
     (lambda x: torch.as_strided(x, (3,), (1,), 1), x23.t()),
+    (lambda x: (torch.as_strided(x, (3,), (1,)) + 1, x * 2), torch.arange(18.0).as_strided((2, 3), (9, 3))),
     (lambda x: torch.as_strided(x + 1, (6,), (1,), 1), heads.contiguous(memory_format=torch.channels_last)),
     (lambda x: torch.as_strided((x + 1).split(1)[1], (3,), (1,)), x23),
     (lambda x: torch.as_strided(x, (2, 3), (0, 1)), x3.expand(4, 3)),

@@ -99,7 +99,8 @@ class CapturedGraph:
     ``graph`` has one placeholder per argument; ``meta["val"]`` of a node is a tensor on the meta device, a tuple of
     them, or a Python number. ``inputs`` are in the order of the arguments; ``numbers`` holds those that are NUMBERs by
     position. ``mutations`` pairs the position of an argument with the node whose value it has after the call.
-    ``constants`` are the targets of ``get_attr`` nodes.
+    ``constants`` are the targets of ``get_attr`` nodes. ``windows`` are further arguments, behind the caller's: what a
+    step makes of the one at a position.
     """
 
     graph: fx.Graph
@@ -108,6 +109,7 @@ class CapturedGraph:
     mutations: tuple[tuple[int, fx.Node], ...] = ()
     constants: Mapping[str, Constant] = field(default_factory=dict)
     numbers: Mapping[int, Any] = field(default_factory=dict)
+    windows: tuple[tuple[int, ViewStep], ...] = ()
 
     @property
     def placeholders(self) -> list[fx.Node]:
@@ -170,6 +172,27 @@ def describe_outputs(graph: fx.Graph, inputs: Sequence[InputKind], share_memory:
             results.append(Output(OutputKind.TENSOR, None, tuple(owner.meta["val"].stride()), slot, steps))
     node.args = (tuple(slots),)
     return tuple(results)
+
+
+def take_windows(graph: fx.Graph) -> tuple[tuple[int, ViewStep], ...]:
+    """Replace ``as_strided`` of arguments by further arguments: it may reach memory beside their elements."""
+    arguments = {n: i for i, n in enumerate(n for n in graph.nodes if n.op == "placeholder")}
+    windows: list[tuple[int, ViewStep]] = []
+    last = next(reversed(arguments), None)
+    for node in list(graph.nodes):
+        if node.target is not torch.ops.aten.as_strided.default or last is None:
+            continue
+        (owner, steps), offset = _owner(node), node.meta["val"].storage_offset()
+        if owner not in arguments:
+            continue
+        size, stride = steps[-1].args[:2]
+        with graph.inserting_after(last):
+            last = graph.placeholder(f"window_{len(windows)}")
+        last.meta = dict(node.meta)
+        windows.append((arguments[owner], ViewStep(torch.as_strided, (size, stride, offset), {})))
+        node.replace_all_uses_with(last)
+        graph.erase_node(node)
+    return tuple(windows)
 
 
 def _is_tensor(node: fx.Node) -> bool:

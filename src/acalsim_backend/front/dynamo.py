@@ -25,6 +25,7 @@ from acalsim_backend.front.captured import (
     meta_tensor,
     no_modes,
     take_mutations,
+    take_windows,
 )
 from acalsim_backend.front.decompositions import decomposition_table
 from acalsim_backend.front.source import copy_place, source_line
@@ -121,10 +122,11 @@ class AotGraph:
                 if node.target not in _CHECKS:
                     self._copy(node, graph, nodes, symbols)
             mutations = take_mutations(graph)
-            kinds = tuple(self._kind(i, value) for i, value in enumerate(args))
+            windows = take_windows(graph)
+            kinds = (*(self._kind(i, value) for i, value in enumerate(args)), *(InputKind.TENSOR for _ in windows))
             outputs = describe_outputs(graph, kinds, share_memory)
         numbers = {i: args[i] for i, kind in enumerate(kinds) if kind is InputKind.NUMBER}
-        return CapturedGraph(graph, kinds, outputs, mutations, dict(self._attributes), numbers)
+        return CapturedGraph(graph, kinds, outputs, mutations, dict(self._attributes), numbers, windows)
 
     def _kind(self, position: int, value: Any) -> InputKind:
         if position in self._tokens:
