@@ -188,8 +188,11 @@ def test_are_shared_backends_bounded(monkeypatch):
 # --- threads, processes, copies ---
 
 
-@pytest.mark.parametrize("models", [1, 4])
-def test_do_threads_get_their_own_results(models):
+@pytest.mark.parametrize(
+    ("models", "threads", "calls"),
+    [(1, 16, 12), (4, 16, 12), *(pytest.param(n, 32, 200, marks=pytest.mark.slow) for n in (1, 4))],
+)
+def test_do_threads_get_their_own_results(models, threads, calls):
     b = backend()
     networks = [Mlp() for _ in range(models)]
     compiled = [torch.compile(n, backend=b) for n in networks]
@@ -199,7 +202,7 @@ def test_do_threads_get_their_own_results(models):
         generator = torch.Generator().manual_seed(i)
         try:
             with torch.no_grad():
-                for _ in range(12):
+                for _ in range(calls):
                     x = torch.randn(4, 16, generator=generator)
                     expected = networks[i % models](x)
                     if not torch.allclose(compiled[i % models](x), expected, rtol=1e-4, atol=1e-5):
@@ -207,13 +210,13 @@ def test_do_threads_get_their_own_results(models):
         except BaseException as error:
             wrong.append(error)
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
     assert wrong == []
-    assert len(b.reports) == 16 * 12
+    assert len(b.reports) == threads * calls
 
 
 def test_do_threads_that_make_the_first_call_together_compile_once():
