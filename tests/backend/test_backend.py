@@ -125,6 +125,20 @@ def test_do_dynamic_shapes_get_one_program_each():
     assert len(b.get_all_compiled_irs()) == 3
 
 
+def test_does_mode_compile_compile_each_shape():
+    b = ACALSimBackend(mode="compile")
+
+    def function(x):
+        return (x * 2 + x.shape[0]).to(torch.bfloat16) + torch.tensor([1.0, 2.0], dtype=torch.bfloat16)
+
+    compiled = torch.compile(function, backend=b, dynamic=True)
+    for n in (3, 5, 3):
+        x = torch.ones(n, 2)
+        assert torch.equal(compiled(x), function(x))
+    assert list(b.get_all_compiled_irs()) == ["graph_0", "graph_1"]
+    assert b.get_program("graph_1").commands
+
+
 def test_do_shapes_that_pytorch_makes_dynamic_on_its_own_work():
     b = backend()
     with torch.no_grad():
