@@ -1,0 +1,132 @@
+"""Has memory been written since it was last asked about? Answered by the kernel, without reading the memory.
+
+On Linux 6.7 and later: userfaultfd with asynchronous write protection marks pages, PAGEMAP_SCAN tells which of them
+were written (Documentation/admin-guide/mm/{userfaultfd,pagemap}.rst). It sees writes by any code of this process,
+system calls included. Where the kernel or a container has none of it, nothing is watched and the caller looks at the
+bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import platform
+import struct
+import sys
+import threading
+
+PAGE = mmap.PAGESIZE
+LEAST_BYTES = 1 << 20
+"""Below this, reading the bytes takes no longer than asking the kernel."""
+_MOST_RANGES = 4096
+
+_USERFAULTFD = {"x86_64": 323, "aarch64": 282}.get(platform.machine(), 0) if sys.platform == "linux" else 0
+_USER_MODE_ONLY = 1
+_API, _REGISTER, _WRITE_PROTECT = 0xC018AA3F, 0xC020AA00, 0xC018AA06
+_PAGEMAP_SCAN = 0xC0606610
+_FEATURES = 1 << 15 | 1 << 13  # UFFD_FEATURE_WP_ASYNC, UFFD_FEATURE_WP_UNPOPULATED
+_REGISTER_MODE_WP, _WRITE_PROTECT_MODE_WP = 2, 1
+_CHECK_WPASYNC, _IS_WRITTEN = 2, 2
+
+
+class WriteWatch:
+    """The watched ranges of this process. Whole pages alone, each in one range, so that no answer hides another's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._generations: dict[tuple[int, int], int] = {}
+        self._process = os.getpid()
+        self._faults = self._pages = -1
+        with contextlib.suppress(OSError):
+            self._open()
+
+    def generation(self, address: int, nbytes: int) -> int | None:
+        """A number that grows when the whole pages in ``[address, address + nbytes)`` may have been written.
+
+        A write before this call and after the one before it makes the number larger. None where they are not watched.
+        """
+        low, high = -(-address // PAGE) * PAGE, (address + nbytes) // PAGE * PAGE
+        if self._faults < 0 or high - low < LEAST_BYTES or self._process != os.getpid():
+            return None
+        with self._lock:
+            key = (low, high)
+            known = self._generations.get(key)
+            try:
+                if known is None:
+                    if any(low < h and a < high for a, h in self._generations):
+                        return None  # other storages over the same memory
+                    if len(self._generations) >= _MOST_RANGES:
+                        self._generations.clear()
+                    self._register(low, high)
+                    self._protect(low, high)
+                    known = self._generations[key] = 0
+                elif self._is_written(low, high):
+                    self._protect(low, high)
+                    known = self._generations[key] = known + 1
+            except OSError:  # unmapped, or mapped anew and not registered
+                self._generations.pop(key, None)
+                return None
+            return known
+
+    def _open(self) -> None:
+        if not _USERFAULTFD:
+            return
+        libc = ctypes.CDLL(None, use_errno=True)
+        faults = libc.syscall(_USERFAULTFD, os.O_CLOEXEC | os.O_NONBLOCK | _USER_MODE_ONLY)
+        if faults < 0:
+            raise OSError(ctypes.get_errno(), "userfaultfd")
+        try:
+            fcntl.ioctl(faults, _API, struct.pack("<QQQ", 0xAA, _FEATURES, 0))
+            self._pages = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+            self._faults = faults
+            if not self._works():
+                raise OSError(errno.ENOTSUP, "writes are not seen")
+        except OSError:
+            os.close(faults)
+            self._faults = -1
+            raise
+
+    def _works(self) -> bool:
+        """Whether a write to a page of our own is seen, and nothing else is."""
+        with contextlib.closing(mmap.mmap(-1, 2 * PAGE)) as memory:
+            view = (ctypes.c_char * (2 * PAGE)).from_buffer(memory)
+            low = ctypes.addressof(view)
+            memory[0] = 1
+            self._register(low, low + 2 * PAGE)
+            self._protect(low, low + 2 * PAGE)
+            before = self._is_written(low, low + 2 * PAGE)
+            memory[PAGE] = 1
+            after = self._is_written(low, low + 2 * PAGE)
+            del view
+            return after and not before
+
+    def _register(self, low: int, high: int) -> None:
+        fcntl.ioctl(self._faults, _REGISTER, struct.pack("<QQQQ", low, high - low, _REGISTER_MODE_WP, 0))
+
+    def _protect(self, low: int, high: int) -> None:
+        fcntl.ioctl(self._faults, _WRITE_PROTECT, struct.pack("<QQQ", low, high - low, _WRITE_PROTECT_MODE_WP))
+
+    def _is_written(self, low: int, high: int) -> bool:
+        found = ctypes.create_string_buffer(24)  # one struct page_region is enough
+        request = struct.pack(
+            "<12Q", 96, _CHECK_WPASYNC, low, high, 0, ctypes.addressof(found), 1, 1, 0, _IS_WRITTEN, 0, _IS_WRITTEN
+        )
+        buffer = bytearray(request)
+        return bool(fcntl.ioctl(self._pages, _PAGEMAP_SCAN, buffer) > 0)
+
+
+_watch: WriteWatch | None = None
+_watch_lock = threading.Lock()
+
+
+def write_watch() -> WriteWatch:
+    """The watch of this process."""
+    global _watch
+    with _watch_lock:
+        if _watch is None:
+            _watch = WriteWatch()
+        return _watch
