@@ -7,6 +7,7 @@ keeps some of its own for each compilation; the peer is the same number of compi
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 from pathlib import Path
@@ -29,6 +30,8 @@ def resident_mib() -> float:
 
 def show(what: str, step: int, backend: ACALSimBackend | None = None) -> None:
     gc.collect()  # what PyTorch compiled is full of cycles
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory goes back to the system, where resident memory is counted
     kept = f", {len(backend.programs)} Programs" if backend is not None else ""
     print(
         f"{what} {step:5}: {resident_mib():7.1f} MiB resident, {len(open_sessions())} sessions open{kept}", flush=True
