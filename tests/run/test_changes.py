@@ -9,7 +9,7 @@ import torch
 import xxhash
 
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.run import weights
+from acalsim_backend.run import changes, weights
 from acalsim_backend.run.changes import LEAST_BYTES, PAGE, WriteWatch, write_watch
 from acalsim_backend.run.session import Session
 from acalsim_backend.run.weights import WeightCache
@@ -21,7 +21,7 @@ def large():
 
 _probe = large()
 needs_kernel = pytest.mark.skipif(
-    WriteWatch().generation(_probe.data_ptr(), _probe.nbytes) is None,
+    write_watch().generation(_probe.data_ptr(), _probe.nbytes) is None,
     reason="Linux 6.7 or newer and a container that allows userfaultfd tell which pages were written",
 )
 
@@ -104,6 +104,32 @@ def test_are_views_of_one_storage_and_other_tensors_over_it_noticed():
             other.fill_(value)
             for view in views:
                 assert (cache.bind(view).block.array.view("f4") == value).all()
+
+
+@needs_kernel
+def test_does_memory_that_was_watched_before_stand_in_nobodys_way():
+    watch, storage = write_watch(), torch.zeros(3 * LEAST_BYTES, dtype=torch.uint8)
+    low, high = storage[: 2 * LEAST_BYTES], storage[LEAST_BYTES:]
+
+    def generation(part):
+        return watch.generation(part.data_ptr(), part.nbytes)
+
+    assert generation(low) is not None
+    assert generation(high) == generation(high) is not None
+    assert generation(low) == generation(low) is not None
+
+
+@needs_kernel
+@pytest.mark.parametrize("forget", ["by an overlap", "by a limit"])
+def test_does_a_range_that_was_forgotten_count_as_written(forget, monkeypatch):
+    watch, storage = write_watch(), torch.zeros(5 * LEAST_BYTES, dtype=torch.uint8)
+    address, nbytes = storage.data_ptr(), 2 * LEAST_BYTES
+    before = watch.generation(address, nbytes)
+    if forget == "by a limit":
+        monkeypatch.setattr(changes, "_MOST_RANGES", 1)
+    watch.generation(address + (LEAST_BYTES if forget == "by an overlap" else 3 * LEAST_BYTES), nbytes)
+    storage[4 * PAGE] = 1
+    assert watch.generation(address, nbytes) > before
 
 
 @needs_kernel

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import itertools
 import mmap
 import os
 import platform
@@ -39,6 +40,7 @@ class WriteWatch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._generations: dict[tuple[int, int], int] = {}
+        self._numbers = itertools.count()  # no number twice: a range that was forgotten counts as written
         self._process = os.getpid()
         self._faults = self._pages = -1
         with contextlib.suppress(OSError):
@@ -57,16 +59,14 @@ class WriteWatch:
             known = self._generations.get(key)
             try:
                 if known is None:
-                    if any(low < h and a < high for a, h in self._generations):
-                        return None  # other storages over the same memory
                     if len(self._generations) >= _MOST_RANGES:
                         self._generations.clear()
+                    for other in [(a, h) for a, h in self._generations if low < h and a < high]:
+                        del self._generations[other]  # given back, or other storages over the same memory
                     self._register(low, high)
+                if known is None or self._is_written(low, high):
                     self._protect(low, high)
-                    known = self._generations[key] = 0
-                elif self._is_written(low, high):
-                    self._protect(low, high)
-                    known = self._generations[key] = known + 1
+                    known = self._generations[key] = next(self._numbers)
             except OSError:  # unmapped, or mapped anew and not registered
                 self._generations.pop(key, None)
                 return None
