@@ -204,7 +204,11 @@ def describe(error: BaseException) -> tuple[str, str]:
 
 
 class Noise(TorchDispatchMode):
-    """Moves results whose last bits are nobody's promise by a few of them, and notes casts that C leaves undefined."""
+    """Moves results whose last bits are nobody's promise by a few of them, and notes what has no defined value.
+
+    That is a cast that C leaves undefined, and moments of a row whose squares overflow: PyTorch's combination of
+    partial moments then gives NaN or infinity by how the row's length divides (``inf * 0``).
+    """
 
     INEXACT = re.compile(
         r"exp|log|sqrt|reciprocal|sin|cos|tan|sigmoid|erf|gelu|silu|mish|elu|pow|softplus|sum|mean|var|std|norm|prod|"
@@ -212,11 +216,12 @@ class Noise(TorchDispatchMode):
         r"dist|outer|addr|baddbmm|interpolate|hard|binary_cross"
     )
     CASTS = re.compile(r"_to_copy|copy_|^to$|fill|type_as|sum|prod|mean|masked|where|scatter|index|clamp|full|scalar")
+    MOMENTS = re.compile(r"(layer|group|batch|instance)_norm|^var|^std|_var|_std")
 
     def __init__(self, seed: int) -> None:
         super().__init__()
         self.generator = torch.Generator().manual_seed(seed)
-        self.undefined = False
+        self.undefined = ""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -226,7 +231,9 @@ class Noise(TorchDispatchMode):
             args = pytree.tree_map(lambda t: self._moved(t, (torch.float32, torch.float64)), args)
         result = function(*args, **kwargs)
         if self.CASTS.search(name):
-            self._note(args, result)
+            self._note_cast(args, result)
+        if self.MOMENTS.search(name):
+            self._note_moments(args)
         if exact:
             return result
         if not function._schema.is_mutable:
@@ -243,7 +250,15 @@ class Noise(TorchDispatchMode):
         moved = (value.double() * (1 + torch.finfo(value.dtype).eps * drawn)).to(value.dtype)
         return torch.empty_like(value).copy_(torch.where(torch.isfinite(moved), moved, value))
 
-    def _note(self, args: Any, result: Any) -> None:
+    def _note_moments(self, args: Any) -> None:
+        x = args[0]
+        if isinstance(x, torch.Tensor) and x.is_floating_point():
+            computed = torch.float64 if x.dtype is torch.float64 else torch.float32
+            finite = x[torch.isfinite(x)].to(computed)
+            if not bool(torch.isfinite(finite.square().sum())):
+                self.undefined = "overflowing moments"
+
+    def _note_cast(self, args: Any, result: Any) -> None:
         whole = [
             t
             for t in pytree.tree_leaves(result)
@@ -256,9 +271,9 @@ class Noise(TorchDispatchMode):
             if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel():
                 wide = value.double()
                 inside = (wide > info.min - 1) & (wide < info.max + (info.bits < 53))
-                self.undefined |= not bool(inside.all())
-            elif isinstance(value, float):
-                self.undefined |= not info.min - 1 < value < info.max + (info.bits < 53)
+                self.undefined = self.undefined or ("" if bool(inside.all()) else "undefined cast")
+            elif isinstance(value, float) and not info.min - 1 < value < info.max + (info.bits < 53):
+                self.undefined = self.undefined or "undefined cast"
 
 
 def is_sensitive(program: Program, expected: Sequence[Result], seeds: Sequence[int] = range(5)) -> str:
@@ -270,7 +285,7 @@ def is_sensitive(program: Program, expected: Sequence[Result], seeds: Sequence[i
                 with noise:
                     got = call(program.function(), program, position)
                 if noise.undefined:
-                    return "undefined cast"
+                    return noise.undefined
                 found = compare(got, right)
                 if found is not None and found.kind in ("value", "mutation", "gradient"):
                     return "ill-conditioned"
@@ -281,7 +296,7 @@ def is_sensitive(program: Program, expected: Sequence[Result], seeds: Sequence[i
 
 @dataclass
 class Verdict:
-    """``outcome`` is right, invalid, ours, soft, pytorch, ill-conditioned or undefined cast."""
+    """``outcome`` is right, invalid, ours, soft, pytorch, ill-conditioned, undefined cast or overflowing moments."""
 
     outcome: str
     finding: Finding | None = None
