@@ -13,6 +13,7 @@ import weakref
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.guards import CheckFunctionManager
 
 from acalsim_backend import AcalsimError, simulate
 from acalsim_backend.backend import ACALSimBackend, _shared_backend
@@ -356,3 +357,17 @@ def test_does_a_pickled_backend_come_back_with_its_arguments():
         == ("ACALSimBackend(mode='simulate', hardware='gemm_only', machine='unicorn', place='cpu', fallback='warn')")
     )
     assert twin.session is not b.session
+
+
+def test_does_a_model_keep_nothing_of_its_simulated_calls():
+    model, x = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU()), torch.randn(2, 4)
+
+    def kept():
+        gc.collect()
+        return sum(type(o) is CheckFunctionManager for o in gc.get_objects())
+
+    simulate(model, x)
+    before = kept()
+    for _ in range(3):
+        simulate(model, x)
+    assert kept() == before

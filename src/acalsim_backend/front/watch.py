@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import torch
 from torch._dynamo import utils
+from torch._dynamo.guards import CheckFunctionManager
 from torch._dynamo.repro.after_dynamo import WrapBackendDebug
 
 from acalsim_backend.errors import UsageError
@@ -187,10 +188,26 @@ def forget(backend: object) -> None:
     from torch._C._dynamo.eval_frame import _debug_get_cache_entry_list, reset_code
     from torch._dynamo.convert_frame import input_codes
 
+    guards = []
     for reference in list(input_codes.seen):
         code = reference()
-        if code is not None and any(_backend_of(e.backend) is backend for e in _debug_get_cache_entry_list(code)):
+        if code is None:
+            continue
+        entries = _debug_get_cache_entry_list(code)
+        if any(_backend_of(e.backend) is backend for e in entries):
+            guards += [e.guard_manager for e in entries]
             reset_code(code)
+    _release(guards)
+
+
+def _release(guards: Sequence[object]) -> None:
+    """Give up guards whose code is gone: the finalizers of what they look at would keep them as long as a model."""
+    registry: Mapping[weakref.finalize[..., Any], Any] = getattr(weakref.finalize, "_registry", {})
+    for finalizer in list(registry):
+        found = finalizer.peek()
+        owner = getattr(getattr(found[1], "func", None), "__self__", None) if found else None
+        if isinstance(owner, CheckFunctionManager) and any(owner.guard_manager is g for g in guards):
+            finalizer.detach()
 
 
 def _backend_of(wrapper: Any) -> object:
