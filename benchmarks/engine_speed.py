@@ -8,7 +8,7 @@ import sys
 import time
 
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.time_command import Layer, conv, gemm, time_layers
+from acalsim_backend.layers import Layer, conv, gemm, time_layers
 
 HARDWARE = HardwareConfig.load("cloud4", {"accelerator.cores": "1"})
 

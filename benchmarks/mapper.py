@@ -13,7 +13,7 @@ from pathlib import Path
 from acalsim_backend._engine import Engine
 from acalsim_backend.device.timing import engine_config
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.time_command import gemm
+from acalsim_backend.layers import gemm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "engine"))
 from test_mapper import SEEDS, drawn

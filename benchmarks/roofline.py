@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.time_command import elementwise, gemm, time_layers
+from acalsim_backend.layers import elementwise, gemm, time_layers
 
 # Share of the time that refresh leaves, 1 - tRFC / tREFI, from the standards of the presets' memories.
 NET_OF_REFRESH = {"edge": 1 - 280 / 3906, "gemmini": 1 - 350 / 7800, "cloud4": 1 - 350 / 3900, "tpuv3": 1 - 350 / 3900}

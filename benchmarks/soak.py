@@ -17,7 +17,7 @@ from torch import nn
 from torch._C._dynamo.eval_frame import reset_code
 
 from acalsim_backend import ACALSimBackend, simulate
-from acalsim_backend.backend import _with_own_code
+from acalsim_backend.api import _with_own_code
 from acalsim_backend.run.session import open_sessions
 
 EVERY = 100

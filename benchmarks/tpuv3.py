@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.time_command import make_layers, time_layers
+from acalsim_backend.layers import make_layers, time_layers
 
 REFERENCE = Path(__file__).parents[1] / "tests" / "engine" / "data" / "tpuv3_cycles.csv"
 LAUNCH = (400, 700, 1000, 1500)  # cycles

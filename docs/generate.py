@@ -19,7 +19,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from acalsim_backend.device import registers
-from acalsim_backend.program import abi, commands, image
+from acalsim_backend.program import commands, enums, image, layout
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(
@@ -31,17 +31,18 @@ BLOCK = re.compile(
 def abi_page() -> Iterator[str]:
     """The ABI as Markdown."""
     yield "# ABI of commands, registers and memory\n"
-    yield f"Version {abi.ABI_VERSION}, little-endian; from `program/` and `device/registers.py` by `make docs`.\n"
+    yield f"Version {enums.ABI_VERSION}, little-endian; from `program/` and `device/registers.py` by `make docs`.\n"
     yield "## Command header\n"
     yield (
         "32 bytes: `u16 opcode, u16 version, u32 size, u32 id, u16 placement, u16 device, u32 origin_first, "
         "u16 origin_count, u16 n_deps, u32 dep_offset, u32 reserved`. `size` is a multiple of "
-        f"{abi.COMMAND_ALIGN}. The fields of the opcode follow, then the ids of the commands it depends on.\n"
+        f"{enums.COMMAND_ALIGN}. The fields of the opcode follow, then the ids of the commands it depends on.\n"
     )
     yield "## Operand\n"
     yield (
-        f"{abi.OPERAND_SIZE} bytes: `u64 addr, u8 dtype, u8 rank, u16 flags, i32 zero_point, i64 dims[{abi.MAX_RANK}], "
-        f"i64 strides[{abi.MAX_RANK}]`. Strides count elements and may be negative; 0 broadcasts. An operand that is "
+        f"{layout.OPERAND_SIZE} bytes: `u64 addr, u8 dtype, u8 rank, u16 flags, i32 zero_point, "
+        f"i64 dims[{enums.MAX_RANK}], "
+        f"i64 strides[{enums.MAX_RANK}]`. Strides count elements and may be negative; 0 broadcasts. An operand that is "
         "all zero is absent.\n"
     )
     yield "## Commands\n"
@@ -51,7 +52,15 @@ def abi_page() -> Iterator[str]:
     for struct in (commands.VectorInstruction, image.ImageHeader, image.Relocation, image.Record, image.QueueEntry):
         yield from _struct(f"`{struct.c_name}`", struct)
     yield "## Enumerations\n"
-    enumerations = (abi.DType, abi.Placement, abi.Activation, abi.VectorOp, abi.ReduceOp, abi.PoolMode, abi.Status)
+    enumerations = (
+        enums.DType,
+        enums.Placement,
+        enums.Activation,
+        enums.VectorOp,
+        enums.ReduceOp,
+        enums.PoolMode,
+        enums.Status,
+    )
     for enumeration in enumerations:
         yield f"### {enumeration.__name__}\n\n{inspect.cleandoc(enumeration.__doc__ or '')}\n"
         yield ", ".join(f"{member.value} {member.name}" for member in enumeration) + "\n"
@@ -70,13 +79,13 @@ def abi_page() -> Iterator[str]:
     yield from (f"| {address:#x} | {what} |" for address, what in places)
 
 
-def _struct(title: str, cls: type[abi.Struct]) -> Iterator[str]:
+def _struct(title: str, cls: type[layout.Struct]) -> Iterator[str]:
     yield f"### {title}\n\n{inspect.cleandoc(cls.__doc__ or '')}\n"
     yield f"{cls.sizeof()} bytes.\n\n| offset | field | type |\n|---|---|---|"
     for field in cls.layout():
-        if isinstance(field.kind, abi.Scalar):
+        if isinstance(field.kind, layout.Scalar):
             kind = field.enum.__name__ if field.enum and issubclass(field.enum, IntEnum) else field.kind.c
-        elif isinstance(field.kind, abi.Operand):
+        elif isinstance(field.kind, layout.Operand):
             kind = f"operand, {field.kind.role.value}{', optional' if field.kind.optional else ''}"
         else:
             kind = field.kind.c_name

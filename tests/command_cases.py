@@ -12,16 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as nn
 
-from acalsim_backend.device.functional_torch import TORCH_DTYPES
-from acalsim_backend.program.abi import (
-    Activation,
-    DType,
-    Placement,
-    PoolMode,
-    ReduceOp,
-    VectorOp,
-    View,
-)
+from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
 from acalsim_backend.program.commands import (
     Barrier,
     Command,
@@ -36,7 +27,9 @@ from acalsim_backend.program.commands import (
     Vector,
     VectorInstruction,
 )
+from acalsim_backend.program.enums import Activation, DType, Placement, PoolMode, ReduceOp, VectorOp
 from acalsim_backend.program.program import Origin, Program, Tensor, TensorKind
+from acalsim_backend.program.view import View
 
 Bytes = np.ndarray
 DTYPES = {torch_dtype: dtype for dtype, torch_dtype in TORCH_DTYPES.items()}

@@ -25,11 +25,11 @@ def modules_after(code: str) -> set[str]:
     "code",
     [
         "import acalsim_backend",
-        "import acalsim_backend.cli",
-        "sys.argv = ['acalsim', '--help']; from acalsim_backend.cli import main; main()",
-        "sys.argv = ['acalsim', 'run', '--help']; from acalsim_backend.cli import main; main()",
-        "sys.argv = ['acalsim', 'models']; from acalsim_backend.cli import main; main()",
-        "sys.argv = ['acalsim', 'hw', 'show', 'edge']; from acalsim_backend.cli import main; main()",
+        "import acalsim_backend.cli.main",
+        "sys.argv = ['acalsim', '--help']; from acalsim_backend.cli.main import main; main()",
+        "sys.argv = ['acalsim', 'run', '--help']; from acalsim_backend.cli.main import main; main()",
+        "sys.argv = ['acalsim', 'models']; from acalsim_backend.cli.main import main; main()",
+        "sys.argv = ['acalsim', 'hw', 'show', 'edge']; from acalsim_backend.cli.main import main; main()",
         "from acalsim_backend import HardwareConfig, RunReport",
     ],
 )
@@ -42,7 +42,7 @@ def test_do_package_and_help_load_neither_torch_nor_numpy(code):
 def test_does_help_appear_at_once():
     def cpu_seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "acalsim_backend.cli", "--help"], capture_output=True, check=True)
+        subprocess.run([sys.executable, "-m", "acalsim_backend.cli.main", "--help"], capture_output=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

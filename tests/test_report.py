@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from acalsim_backend.errors import InputError
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.program.abi import DType, Placement, View
 from acalsim_backend.program.commands import Gemm, Softmax
+from acalsim_backend.program.enums import DType, Placement
 from acalsim_backend.program.program import Origin, Program, Tensor, TensorKind
-from acalsim_backend.report import Cycles, OpRow, Outputs, RunReport
+from acalsim_backend.program.view import View
+from acalsim_backend.report.model import Cycles, OpRow, Outputs, RunReport
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "report.schema.json").read_text())
 

@@ -9,20 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from acalsim_backend.backend import (
-        ACALSimBackend,
-        acalsim_backend,
-        last_report,
-        make_acalsim_backend,
-        simulate,
-    )
+    from acalsim_backend.api import simulate
+    from acalsim_backend.backend import ACALSimBackend, acalsim_backend, last_report, make_acalsim_backend
+    from acalsim_backend.codegen.riscv_codegen import RISCVCodeGenerator
     from acalsim_backend.compiler import ACALSimCompiler
     from acalsim_backend.errors import AcalsimError
     from acalsim_backend.hardware import HardwareConfig
     from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
     from acalsim_backend.machine.qemu import QemuConfig
-    from acalsim_backend.report import RunReport
-    from acalsim_backend.riscv_codegen import RISCVCodeGenerator
+    from acalsim_backend.report.model import RunReport
 
 _HOME = {
     "ACALSimBackend": "backend",
@@ -33,13 +28,13 @@ _HOME = {
     "AcalsimError": "errors",
     "HardwareConfig": "hardware",
     "QemuConfig": "machine.qemu",
-    "RISCVCodeGenerator": "riscv_codegen",
-    "RunReport": "report",
+    "RISCVCodeGenerator": "codegen.riscv_codegen",
+    "RunReport": "report.model",
     "TensorDesc": "ir",
     "acalsim_backend": "backend",
     "last_report": "backend",
     "make_acalsim_backend": "backend",
-    "simulate": "backend",
+    "simulate": "api",
 }
 
 __all__ = [

@@ -13,10 +13,10 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Run the command line."""
     own = signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))  # nothing is open yet
-    from acalsim_backend import cli
+    from acalsim_backend.cli.main import main as run
 
     signal.signal(signal.SIGINT, own)
-    cli.main()
+    run()
 
 
 if __name__ == "__main__":

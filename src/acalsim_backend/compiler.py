@@ -17,7 +17,7 @@ from acalsim_backend.front.source import module_path, source_line
 from acalsim_backend.front.trace import capture
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
 from acalsim_backend.ops import check_shapes, operator_for
-from acalsim_backend.program.abi import contiguous_strides
+from acalsim_backend.program.view import contiguous_strides
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class AcalsimError(Exception):
@@ -75,3 +78,23 @@ class WatchdogError(MachineError):
 
 class DeviceError(MachineError):
     """The accelerator or a CPU kernel refused a command; names the IR operation and the Python line."""
+
+
+def user_line(error: BaseException) -> str:
+    """Where in the user's own files an error arose, to be put behind a message: `` (model.py:7)``.
+
+    The innermost line that is neither this package's nor an installed one's; without such a line the innermost.
+    """
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        frames.append((error.filename, error.lineno))
+    own = [frame for frame in frames if not _is_installed(frame[0])]
+    if not frames:
+        return ""
+    file, line = (own or frames)[-1]
+    return f" ({Path(file).name}:{line})"
+
+
+def _is_installed(file: str) -> bool:
+    folders = (Path(__file__).parent, *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")))
+    return "site-packages" in Path(file).parts or file.startswith(("<", *(f"{folder}/" for folder in folders)))

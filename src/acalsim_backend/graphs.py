@@ -24,7 +24,7 @@ from acalsim_backend.ops.evaluate import evaluate, with_strides
 from acalsim_backend.ops.lowering import constant_bytes
 from acalsim_backend.passes import Compiled, Target, compile_ir
 from acalsim_backend.program.interface import Interface
-from acalsim_backend.report import RunReport
+from acalsim_backend.report.model import RunReport
 from acalsim_backend.run.executable import Executable
 from acalsim_backend.run.host_call import HostCall
 

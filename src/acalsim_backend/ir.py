@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Any
 
 from acalsim_backend.errors import ProgramError
-from acalsim_backend.program.abi import DType
+from acalsim_backend.program.enums import DType
 
 DTYPES: dict[str, DType] = {
     "bool": DType.BOOL,

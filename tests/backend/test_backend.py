@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812  # its name everywhere
 
 import acalsim_backend
-from acalsim_backend.backend import ACALSimBackend, FallbackWarning, simulate
+from acalsim_backend.api import simulate
+from acalsim_backend.backend import ACALSimBackend, FallbackWarning
 from acalsim_backend.errors import UnknownNameError, UnsupportedError, UsageError
 from acalsim_backend.models.basic import MatMulModel, Mlp, TransformerBlock
 

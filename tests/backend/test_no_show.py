@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from acalsim_backend.backend import ACALSimBackend, simulate
+from acalsim_backend.api import simulate
+from acalsim_backend.backend import ACALSimBackend
 from acalsim_backend.device.device import ComputeDevice
 from acalsim_backend.errors import AcalsimError
 from acalsim_backend.hardware import HardwareConfig

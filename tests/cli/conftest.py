@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from acalsim_backend import cli
+from acalsim_backend.cli.main import main
 
 Run = subprocess.CompletedProcess[str]
 
@@ -31,7 +31,7 @@ def acalsim(tmp_path, monkeypatch, capfd) -> Callable[..., Run]:
         monkeypatch.setattr(sys, "path", list(sys.path))
         capfd.readouterr()
         with pytest.raises(SystemExit) as exit_:
-            cli.main()
+            main()
         if "torch" in sys.modules:
             sys.modules["torch"]._dynamo.reset()  # machines go with the graphs that were compiled for them
         out, err = capfd.readouterr()

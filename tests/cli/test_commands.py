@@ -73,16 +73,16 @@ def test_does_doctor_find_everything_here_and_name_the_licences(acalsim):
 
 
 def test_does_doctor_exit_with_4_and_the_remedy_when_something_is_missing(monkeypatch, tmp_path):
-    from acalsim_backend import doctor
+    from acalsim_backend.cli import doctor
 
-    monkeypatch.setattr(doctor, "HERE", tmp_path)
+    monkeypatch.setattr(doctor, "PACKAGE", tmp_path)
     missing = [check for check in doctor.diagnose({}) if check.required and not check.good]
     assert [check.name for check in missing] == ["firmware", "kernels for the host", "unicorn hooks"]
     assert all("pip install" in check.fix for check in missing)
 
 
 def test_does_doctor_look_at_the_environment(tmp_path):
-    from acalsim_backend import doctor
+    from acalsim_backend.cli import doctor
 
     (tmp_path / "file").touch()
     environment = {

@@ -220,7 +220,7 @@ def test_is_a_size_that_no_address_reaches_refused(acalsim, tmp_path, arguments,
 
 
 def test_is_every_exit_code_documented_in_one_place():
-    from acalsim_backend.cli import EXIT_CODES
+    from acalsim_backend.cli.main import EXIT_CODES
 
     page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
     rows = dict(re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE))

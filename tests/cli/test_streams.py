@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from acalsim_backend import time_command
+from acalsim_backend import layers
 from acalsim_backend.errors import InputError
 
 QUICK = [["hw", "list"], ["hw", "show"], ["models"], ["--help"], ["--version"], ["time", "gemm", "8", "8", "8"]]
@@ -60,7 +60,7 @@ def test_is_no_file_made_before_there_is_a_result(acalsim, tmp_path, monkeypatch
         assert list(tmp_path.iterdir()) == []
         raise InputError("no result")
 
-    monkeypatch.setattr(time_command, "time_layers", fail)
+    monkeypatch.setattr(layers, "time_layers", fail)
     assert acalsim("time", "gemm", "8", "8", "8", "--json", "r.json").returncode == 3
     assert list(tmp_path.iterdir()) == []
 

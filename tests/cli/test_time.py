@@ -8,8 +8,9 @@ import signal
 
 import pytest
 
+from acalsim_backend.cli.terminal import Display
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.time_command import Display, Progress, make_layers, time_layers
+from acalsim_backend.layers import Progress, make_layers, time_layers
 
 
 def test_are_array_cycles_the_closed_form_of_a_weight_stationary_array(process):

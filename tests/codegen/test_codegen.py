@@ -26,7 +26,7 @@ from acalsim_backend.machine.elf import Elf
 from acalsim_backend.models import load_target
 from acalsim_backend.models.basic import MatMulModel, TransformerBlock
 from acalsim_backend.passes import Target, compile_ir
-from acalsim_backend.program.abi import DType
+from acalsim_backend.program.enums import DType
 from acalsim_backend.program.image import ImageHeader
 from acalsim_backend.run.session import Session
 from acalsim_backend.run.standalone import Standalone

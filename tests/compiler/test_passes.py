@@ -19,10 +19,10 @@ from acalsim_backend.models.resnet import resnet18
 from acalsim_backend.ops.vector import compile_group
 from acalsim_backend.passes import Target, compile_ir
 from acalsim_backend.passes.fuse_pointwise import FusePointwise
-from acalsim_backend.program.abi import Opcode, Placement
 from acalsim_backend.program.commands import decode
 from acalsim_backend.program.dependencies import dependencies
 from acalsim_backend.program.dump import dump
+from acalsim_backend.program.enums import Opcode, Placement
 from acalsim_backend.program.image import build_image
 from acalsim_backend.program.program import TensorKind
 from acalsim_backend.program.verify import verify

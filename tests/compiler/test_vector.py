@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from acalsim_backend.compiler import ACALSimCompiler
 from acalsim_backend.front.trace import to_core_aten
 from acalsim_backend.passes import Target, compile_ir
-from acalsim_backend.program.abi import VectorOp
 from acalsim_backend.program.commands import MAX_VECTOR_REGISTERS, Vector
+from acalsim_backend.program.enums import VectorOp
 
 BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "maximum": np.maximum, "minimum": np.minimum}
 BY_OP = {

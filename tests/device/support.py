@@ -14,8 +14,8 @@ from acalsim_backend.device.functional import create_functional
 from acalsim_backend.device.registers import Register
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.machine.memory import Ram
-from acalsim_backend.program.abi import Placement
 from acalsim_backend.program.commands import HEADER, Command
+from acalsim_backend.program.enums import Placement
 from acalsim_backend.program.image import QueueEntry
 from acalsim_backend.run.heap import Block, Heap
 

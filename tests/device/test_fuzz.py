@@ -11,8 +11,8 @@ from command_cases import Case, make
 from support import Bench
 
 from acalsim_backend.device.registers import Register
-from acalsim_backend.program.abi import Placement
 from acalsim_backend.program.commands import Command, Conv2d, Gemm
+from acalsim_backend.program.enums import Placement
 
 CASES = [
     "gemm_scaled_by_alpha_and_beta",

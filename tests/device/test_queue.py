@@ -14,8 +14,9 @@ from support import RING, Bench
 from acalsim_backend.device.device import NO_COMMAND
 from acalsim_backend.device.registers import RAM_BASE, ControlBit, Register, StatusBit
 from acalsim_backend.hardware import AcceleratorConfig, HardwareConfig
-from acalsim_backend.program.abi import Activation, DType, Placement, Status, View
 from acalsim_backend.program.commands import Command, Copy, Fill, Gemm, Host
+from acalsim_backend.program.enums import Activation, DType, Placement, Status
+from acalsim_backend.program.view import View
 from acalsim_backend.run.heap import Block
 
 

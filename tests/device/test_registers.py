@@ -9,7 +9,7 @@ from support import RING, Bench
 from acalsim_backend.device.device import NO_COMMAND, EchoDevice
 from acalsim_backend.device.registers import DEVICE_ID, WIDE, ControlBit, IrqBit, Register, StatusBit
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.program.abi import ABI_VERSION, Status
+from acalsim_backend.program.enums import ABI_VERSION, Status
 
 HARDWARE = HardwareConfig()
 LATENCY = HARDWARE.accelerator.launch_cycles

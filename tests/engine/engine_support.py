@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from acalsim_backend.device.timing import Completion, Timing, engine_config
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.time_command import Layer, make_layers
+from acalsim_backend.layers import Layer, make_layers
 
 
 def layer(kind: str, *sizes: int, dtype: str = "f32", **options: int) -> Layer:

@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.time_command import make_layers, time_layers
+from acalsim_backend.layers import make_layers, time_layers
 
 ROWS = list(csv.DictReader((Path(__file__).parent / "data" / "scalesim_reference.csv").open()))
 
 
 def time_topology(file: Path, *options: str) -> dict:
     """What the command `acalsim time --topology` prints as JSON, in a process of its own."""
-    start = "from acalsim_backend.cli import main; main()"
+    start = "from acalsim_backend.cli.main import main; main()"
     arguments = [sys.executable, "-c", start, "time", "--topology", str(file), *options, "--json", "-"]
     return json.loads(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
 

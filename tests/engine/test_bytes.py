@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acalsim_backend._engine import Engine
-from acalsim_backend.program.abi import DType, View, contiguous_strides
+from acalsim_backend.layers import Layer
 from acalsim_backend.program.commands import Copy, Gemm, Pool2d
-from acalsim_backend.time_command import Layer
+from acalsim_backend.program.enums import DType
+from acalsim_backend.program.view import View, contiguous_strides
 
 BIG = {"scratchpad__size_kib": 1 << 15, "scratchpad__accumulator_kib": 1 << 15}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from acalsim_backend.device.timing import Timing, energy_pj
 from acalsim_backend.hardware import EnergyConfig, HardwareConfig
-from acalsim_backend.time_command import make_layers, time_layers
+from acalsim_backend.layers import make_layers, time_layers
 
 KEYS = [f.name for f in dataclasses.fields(EnergyConfig)]
 FREE = {f"energy.{key}": "0.0" for key in KEYS}

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acalsim_backend._engine import Engine
-from acalsim_backend.program.abi import DType, View, contiguous_strides
+from acalsim_backend.layers import Layer
 from acalsim_backend.program.commands import Barrier, Fill, Gemm
-from acalsim_backend.time_command import Layer
+from acalsim_backend.program.enums import DType
+from acalsim_backend.program.view import View, contiguous_strides
 
 LAYERS = st.one_of(
     st.builds(lambda m, n, k: layer("gemm", m, n, k), *[st.integers(1, 300)] * 3),

@@ -11,7 +11,7 @@ import pytest
 from acalsim_backend._engine import Engine
 from acalsim_backend.device.timing import SegmentTiming, Timing, engine_config
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.time_command import attention, conv, elementwise, gemm, layernorm
+from acalsim_backend.layers import attention, conv, elementwise, gemm, layernorm
 
 EDGE = HardwareConfig.load("edge")
 LAYERS = [gemm(70, 90, 130), conv(1, 8, 20, 20, 16, 3, 3), layernorm(40, 300), attention(2, 60, 32), elementwise(9000)]

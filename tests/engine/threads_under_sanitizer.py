@@ -24,10 +24,11 @@ import numpy as np  # noqa: E402
 from acalsim_backend.device import kernels  # noqa: E402
 from acalsim_backend.device.timing import Timing  # noqa: E402
 from acalsim_backend.hardware import HardwareConfig  # noqa: E402
+from acalsim_backend.layers import gemm, softmax  # noqa: E402
 from acalsim_backend.machine.memory import Ram  # noqa: E402
-from acalsim_backend.program.abi import DType, View, contiguous_strides  # noqa: E402
 from acalsim_backend.program.commands import Gemm  # noqa: E402
-from acalsim_backend.time_command import gemm, softmax  # noqa: E402
+from acalsim_backend.program.enums import DType  # noqa: E402
+from acalsim_backend.program.view import View, contiguous_strides  # noqa: E402
 
 kernels.LIBRARY = FOLDER / "firmware" / "libacal_kernels.so"
 THREADS = 4

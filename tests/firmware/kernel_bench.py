@@ -10,8 +10,8 @@ from command_cases import Case
 
 from acalsim_backend.device.kernels import Kernels
 from acalsim_backend.machine.memory import Ram
-from acalsim_backend.program.abi import Status
 from acalsim_backend.program.commands import Command
+from acalsim_backend.program.enums import Status
 from acalsim_backend.run.heap import Block, Heap
 
 RAM_MIB = 192

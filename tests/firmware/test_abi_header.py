@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from acalsim_backend.firmware import c_header
-from acalsim_backend.program.abi import DType, Opcode, VectorOp
 from acalsim_backend.program.commands import COMMANDS
+from acalsim_backend.program.enums import DType, Opcode, VectorOp
 
 
 @pytest.fixture(scope="module")

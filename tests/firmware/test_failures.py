@@ -14,20 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_bench import KernelBench
 
-from acalsim_backend.program.abi import (
-    IMAGE_MAGIC,
-    OPERAND_SIZE,
-    Activation,
-    DType,
-    Operand,
-    Placement,
-    ReduceOp,
-    Status,
-    VectorOp,
-    View,
-)
 from acalsim_backend.program.commands import HEADER_SIZE, Command, Conv2d, Gemm, Norm, Pool2d, Reduce, Softmax, Vector
+from acalsim_backend.program.enums import IMAGE_MAGIC, Activation, DType, Placement, ReduceOp, Status, VectorOp
 from acalsim_backend.program.image import ImageHeader, build_image
+from acalsim_backend.program.layout import OPERAND_SIZE, Operand
+from acalsim_backend.program.view import View
 
 BENCH = KernelBench()
 

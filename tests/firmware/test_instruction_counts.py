@@ -12,8 +12,8 @@ import torch.nn.functional as nn
 from command_cases import DTYPES, Case, Micro, elementwise, raw
 
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.program.abi import Activation, PoolMode, ReduceOp, VectorOp
 from acalsim_backend.program.commands import Conv2d, Copy, Gemm, Norm, Pool2d, Reduce, Softmax
+from acalsim_backend.program.enums import Activation, PoolMode, ReduceOp, VectorOp
 from acalsim_backend.run.session import Session
 
 HARDWARE = dataclasses.replace(HardwareConfig(), dram=dataclasses.replace(HardwareConfig().dram, size_mib=128))

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_bench import KernelBench
 
-from acalsim_backend.program.abi import Activation, DType, PoolMode, ReduceOp, VectorOp, View
 from acalsim_backend.program.commands import Conv2d, Copy, Fill, Gemm, Norm, Pool2d, Reduce, Softmax
+from acalsim_backend.program.enums import Activation, DType, PoolMode, ReduceOp, VectorOp
+from acalsim_backend.program.view import View
 
 FLOATS = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]

@@ -10,7 +10,7 @@ from command_cases import CASES, make
 from qemu_support import require_qemu
 
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.program.abi import Placement
+from acalsim_backend.program.enums import Placement
 from acalsim_backend.run.session import Session
 
 MACHINES = ["unicorn", "native", "qemu"]

@@ -7,8 +7,8 @@ import torch
 from command_cases import CASES, Case, elementwise, make, raw
 from small_hardware import HARDWARE
 
-from acalsim_backend.program.abi import Placement, VectorOp
 from acalsim_backend.program.commands import Gemm
+from acalsim_backend.program.enums import Placement, VectorOp
 from acalsim_backend.run.session import RunResult, Session
 
 
@@ -82,7 +82,7 @@ EXTREMES = {
 
 def _with_values(case: Case, fill: str) -> dict[int, object]:
     """The case's inputs with every floating-point one overwritten."""
-    from acalsim_backend.device.functional_torch import TORCH_DTYPES
+    from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
 
     values = dict(case.values)
     for t in case.tensors:

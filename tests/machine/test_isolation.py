@@ -16,7 +16,8 @@ sys.path.insert(0, {source!r})
 import numpy as np
 from acalsim_backend.hardware import DramConfig, HardwareConfig
 from acalsim_backend.run.session import Session
-from acalsim_backend.program.abi import DType, Placement, View
+from acalsim_backend.program.enums import DType, Placement
+from acalsim_backend.program.view import View
 from acalsim_backend.program.commands import Copy
 from acalsim_backend.program.program import Program, Tensor, TensorKind
 kinds = TensorKind.INPUT, TensorKind.OUTPUT

@@ -14,8 +14,8 @@ from small_hardware import HARDWARE
 
 from acalsim_backend.device.registers import RAM_BASE
 from acalsim_backend.errors import DeviceError, GuestTrapError, MachineError, WatchdogError
-from acalsim_backend.program.abi import Placement
 from acalsim_backend.program.commands import Copy, Gemm
+from acalsim_backend.program.enums import Placement
 from acalsim_backend.run.budget import instruction_budget
 from acalsim_backend.run.heap import Block
 from acalsim_backend.run.session import Session

@@ -6,7 +6,8 @@ import pytest
 import torch
 from qemu_support import require_qemu
 
-from acalsim_backend.backend import ACALSimBackend, simulate
+from acalsim_backend.api import simulate
+from acalsim_backend.backend import ACALSimBackend
 from acalsim_backend.errors import CapacityError, DeviceError
 from acalsim_backend.models.basic import Mlp
 from acalsim_backend.models.resnet import resnet18

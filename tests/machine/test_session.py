@@ -13,9 +13,10 @@ from small_hardware import HARDWARE
 
 from acalsim_backend.device.registers import RAM_BASE
 from acalsim_backend.errors import CapacityError, InputError, UnknownNameError
-from acalsim_backend.program.abi import DType, Placement, VectorOp, View
 from acalsim_backend.program.commands import Command, Copy, Gemm, Host
+from acalsim_backend.program.enums import DType, Placement, VectorOp
 from acalsim_backend.program.program import Origin, Program, Tensor, TensorKind
+from acalsim_backend.program.view import View
 from acalsim_backend.run.session import SIGNALLING_NAN, Session
 
 CPU, ACCELERATOR, HOST = Placement.CPU, Placement.ACCELERATOR, Placement.HOST

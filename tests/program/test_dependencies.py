@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from acalsim_backend.errors import ProgramError
 from acalsim_backend.program import dependencies as module
-from acalsim_backend.program.abi import DType, Opcode, View
 from acalsim_backend.program.commands import Barrier, Copy, Vector
 from acalsim_backend.program.dependencies import accesses, conflicts, dependencies, indirect
+from acalsim_backend.program.enums import DType, Opcode
 from acalsim_backend.program.intervals import IntervalMap
 from acalsim_backend.program.program import Program, Tensor, TensorKind
 from acalsim_backend.program.verify import verify
+from acalsim_backend.program.view import View
 
 TENSORS = (
     *(Tensor(i, f"a{i}", TensorKind.ARENA, DType.U8, (64,), offset=32 * i) for i in range(4)),

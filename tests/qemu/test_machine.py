@@ -25,7 +25,7 @@ from acalsim_backend.device.device import ComputeDevice
 from acalsim_backend.errors import GuestTrapError, MachineError, MissingToolError, UsageError, WatchdogError
 from acalsim_backend.machine.gdb_remote import GdbRemote
 from acalsim_backend.machine.qemu import QemuConfig
-from acalsim_backend.program.abi import Placement
+from acalsim_backend.program.enums import Placement
 from acalsim_backend.run.session import LoadedProgram, RunResult, Session
 
 LONG = 600.0
@@ -147,7 +147,7 @@ def test_does_qemu_end_when_its_server_is_killed() -> None:
         from pathlib import Path
         from command_cases import make
         from acalsim_backend.device.device import ComputeDevice
-        from acalsim_backend.program.abi import Placement
+        from acalsim_backend.program.enums import Placement
         from acalsim_backend.run.session import Session
         from qemu_support import HARDWARE
 

@@ -9,7 +9,7 @@ from command_cases import make
 from qemu_support import HARDWARE, require_qemu
 
 from acalsim_backend.errors import UnsupportedError
-from acalsim_backend.program.abi import Placement
+from acalsim_backend.program.enums import Placement
 from acalsim_backend.run.session import Session
 
 VECTORS = dataclasses.replace(HARDWARE, cpu=dataclasses.replace(HARDWARE.cpu, isa="rv64gcv"))

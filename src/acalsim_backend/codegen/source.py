@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from acalsim_backend.codegen.snapshot import Snapshot
-from acalsim_backend.program.abi import DType, Operand, Placement, Scalar, Struct, View, contiguous_strides
 from acalsim_backend.program.commands import HEADER, HEADER_SIZE, Command
+from acalsim_backend.program.enums import DType, Placement
 from acalsim_backend.program.image import build_image
+from acalsim_backend.program.layout import Operand, Scalar, Struct
 from acalsim_backend.program.program import Tensor, TensorKind
+from acalsim_backend.program.snapshot import Snapshot
+from acalsim_backend.program.view import View, contiguous_strides
 
 C_TYPES = {
     DType.BOOL: "uint8_t",

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from acalsim_backend.device.functional import Functional, Task
+from acalsim_backend.device.functional.task import Functional, Task
 from acalsim_backend.device.memory import Memory
 from acalsim_backend.device.registers import DEVICE_ID, WIDE, ControlBit, IrqBit, Register, StatusBit
 from acalsim_backend.device.validate import CommandError, read_command, validate
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.program.abi import ABI_VERSION, Activation, Opcode, Placement, Status
 from acalsim_backend.program.commands import Command, Conv2d, Gemm
+from acalsim_backend.program.enums import ABI_VERSION, Activation, Opcode, Placement, Status
 from acalsim_backend.program.image import QueueEntry
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from acalsim_backend.device.limits import Channel
 from acalsim_backend.device.registers import RAM_BASE, RESERVED_BYTES
 from acalsim_backend.errors import HardwareError, ProgramError
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.program.abi import DType
 from acalsim_backend.program.commands import decode
+from acalsim_backend.program.enums import DType
 
 __all__ = ["Completion", "SegmentTiming", "Timing", "energy_pj", "engine_config"]
 

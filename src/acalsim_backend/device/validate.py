@@ -12,23 +12,6 @@ from typing import Any
 
 from acalsim_backend.device.memory import Memory
 from acalsim_backend.errors import ProgramError
-from acalsim_backend.program.abi import (
-    ABI_VERSION,
-    COMMAND_ALIGN,
-    MAX_RANK,
-    OPERAND_SIZE,
-    Activation,
-    DType,
-    Opcode,
-    Operand,
-    OperandFlag,
-    PoolMode,
-    ReduceOp,
-    Role,
-    Status,
-    VectorOp,
-    View,
-)
 from acalsim_backend.program.commands import (
     COMMANDS,
     HEADER,
@@ -46,6 +29,21 @@ from acalsim_backend.program.commands import (
     VectorInstruction,
     decode,
 )
+from acalsim_backend.program.enums import (
+    ABI_VERSION,
+    COMMAND_ALIGN,
+    MAX_RANK,
+    Activation,
+    DType,
+    Opcode,
+    OperandFlag,
+    PoolMode,
+    ReduceOp,
+    Status,
+    VectorOp,
+)
+from acalsim_backend.program.layout import OPERAND_SIZE, Operand, Role
+from acalsim_backend.program.view import View
 
 MAX_COMMAND_BYTES = 1 << 20
 

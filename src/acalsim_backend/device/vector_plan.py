@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acalsim_backend.device.validate import arguments
-from acalsim_backend.program.abi import DType, VectorOp, View
 from acalsim_backend.program.commands import Vector
+from acalsim_backend.program.enums import DType, VectorOp
+from acalsim_backend.program.view import View
 
 
 @dataclass(frozen=True)

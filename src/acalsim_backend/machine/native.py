@@ -7,7 +7,7 @@ from typing import ClassVar
 from acalsim_backend.device.kernels import Kernels
 from acalsim_backend.machine.base import Platform
 from acalsim_backend.machine.memory import Ram
-from acalsim_backend.program.abi import Status
+from acalsim_backend.program.enums import Status
 
 
 class NativeMachine:

@@ -15,8 +15,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from acalsim_backend.errors import InputError, UnknownNameError
-from acalsim_backend.text import user_line
+from acalsim_backend.errors import InputError, UnknownNameError, user_line
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from acalsim_backend.errors import ProgramError
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType
-from acalsim_backend.program.abi import DType
+from acalsim_backend.program.enums import DType
 
 if TYPE_CHECKING:
     from acalsim_backend.ops.lowering import Lowering

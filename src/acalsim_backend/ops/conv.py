@@ -8,8 +8,8 @@ from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, Signature, pair
 from acalsim_backend.ops.lowering import Lowering
 from acalsim_backend.ops.matmul import activation_of
-from acalsim_backend.program.abi import View
 from acalsim_backend.program.commands import Conv2d
+from acalsim_backend.program.view import View
 
 
 class Convolution(Operator):

@@ -6,8 +6,8 @@ from acalsim_backend.errors import UnsupportedError
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator
 from acalsim_backend.ops.lowering import Lowering
-from acalsim_backend.program.abi import Placement
 from acalsim_backend.program.commands import MAX_HOST_INPUTS, MAX_HOST_OUTPUTS, Host
+from acalsim_backend.program.enums import Placement
 
 
 class HostOperator(Operator):

@@ -11,9 +11,10 @@ from typing import Any
 from acalsim_backend.errors import UnsupportedError
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import operator_of
-from acalsim_backend.program.abi import MAX_RANK, DType, View, contiguous_strides
 from acalsim_backend.program.commands import Command, Copy, Fill
+from acalsim_backend.program.enums import MAX_RANK, DType
 from acalsim_backend.program.program import Origin, Tensor, TensorKind
+from acalsim_backend.program.view import View, contiguous_strides
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, Signature, dtype_of
 from acalsim_backend.ops.lowering import Lowering, broadcast, rounded
-from acalsim_backend.program.abi import Activation, DType
 from acalsim_backend.program.commands import Gemm
+from acalsim_backend.program.enums import Activation, DType
 
 
 def activation_of(op: ACALSimOp) -> Activation:

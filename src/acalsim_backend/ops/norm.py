@@ -7,8 +7,9 @@ from dataclasses import replace
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, dtype_of
 from acalsim_backend.ops.lowering import Lowering, broadcast, collapse, immediate, split_rank
-from acalsim_backend.program.abi import DType, VectorOp, View, contiguous_strides
 from acalsim_backend.program.commands import Norm, Vector, VectorInstruction
+from acalsim_backend.program.enums import DType, VectorOp
+from acalsim_backend.program.view import View, contiguous_strides
 
 
 class LayerNorm(Operator):

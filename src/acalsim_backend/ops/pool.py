@@ -7,8 +7,9 @@ from dataclasses import replace
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, dtype_of, pair
 from acalsim_backend.ops.lowering import Lowering
-from acalsim_backend.program.abi import DType, PoolMode, View
 from acalsim_backend.program.commands import Pool2d
+from acalsim_backend.program.enums import DType, PoolMode
+from acalsim_backend.program.view import View
 
 
 def _batched(view: View) -> View:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, Signature, dtype_of, normal_axis
 from acalsim_backend.ops.lowering import Lowering
-from acalsim_backend.program.abi import MAX_RANK, DType, ReduceOp, View, contiguous_strides
 from acalsim_backend.program.commands import Reduce
+from acalsim_backend.program.enums import MAX_RANK, DType, ReduceOp
+from acalsim_backend.program.view import View, contiguous_strides
 
 _HALF_TYPES = (DType.F16, DType.BF16)
 

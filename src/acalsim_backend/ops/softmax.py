@@ -7,8 +7,9 @@ from dataclasses import replace
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, dtype_of, normal_axis
 from acalsim_backend.ops.lowering import Lowering, collapse, split_rank
-from acalsim_backend.program.abi import MAX_RANK, DType, View
 from acalsim_backend.program.commands import Softmax as SoftmaxCommand
+from acalsim_backend.program.enums import MAX_RANK, DType
+from acalsim_backend.program.view import View
 
 
 def rows_of(views: list[View], axis: int) -> list[list[View]]:

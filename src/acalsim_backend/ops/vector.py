@@ -10,7 +10,6 @@ from acalsim_backend.errors import UnsupportedError
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, Signature, operator_of, register
 from acalsim_backend.ops.lowering import Lowering, broadcast, collapse, immediate, rounded, split_rank
-from acalsim_backend.program.abi import DType, VectorOp
 from acalsim_backend.program.commands import (
     MAX_VECTOR_INPUTS,
     MAX_VECTOR_INSTRUCTIONS,
@@ -19,6 +18,7 @@ from acalsim_backend.program.commands import (
     Vector,
     VectorInstruction,
 )
+from acalsim_backend.program.enums import DType, VectorOp
 
 TRANSCENDENTAL = frozenset(
     {

@@ -12,7 +12,7 @@ from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.matmul import accumulates_exactly, has_bias, is_matmul
 from acalsim_backend.passes.rewrite import Rewriter
 from acalsim_backend.passes.target import Target
-from acalsim_backend.program.abi import Activation, Opcode
+from acalsim_backend.program.enums import Activation, Opcode
 
 _ACTIVATIONS = {
     ACALSimOpType.RELU: Activation.RELU,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from acalsim_backend.errors import UnsupportedError
 from acalsim_backend.ops.lowering import Lowered
 from acalsim_backend.passes.target import Target
-from acalsim_backend.program.abi import Placement
 from acalsim_backend.program.commands import Command
+from acalsim_backend.program.enums import Placement
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ import numpy as np
 
 from acalsim_backend.ops.lowering import Lowered
 from acalsim_backend.passes.target import Target
-from acalsim_backend.program.abi import Opcode, View
 from acalsim_backend.program.commands import Command
+from acalsim_backend.program.enums import Opcode
 from acalsim_backend.program.program import Tensor, TensorKind
+from acalsim_backend.program.view import View
 
 ALIGNMENT = 64
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from acalsim_backend.errors import UnknownNameError
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.program.abi import Activation, Opcode
+from acalsim_backend.program.enums import Activation, Opcode
 
 PLACES = ("auto", "cpu", "accelerator")
 FALLBACKS = ("warn", "error")

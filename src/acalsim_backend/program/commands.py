@@ -13,32 +13,34 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Self
 
 from acalsim_backend.errors import ProgramError
-from acalsim_backend.program.abi import (
+from acalsim_backend.program.enums import (
     ABI_VERSION,
     COMMAND_ALIGN,
+    Activation,
+    DType,
+    Opcode,
+    Placement,
+    PoolMode,
+    ReduceOp,
+    VectorOp,
+)
+from acalsim_backend.program.layout import (
     F32,
     I64,
     U8,
     U32,
     U64,
-    Activation,
     Array,
-    DType,
     In,
-    Opcode,
     Operand,
     OptionalIn,
     OptionalOut,
     Out,
-    Placement,
-    PoolMode,
-    ReduceOp,
     Role,
     Scalar,
     Struct,
-    VectorOp,
-    View,
 )
+from acalsim_backend.program.view import View
 
 HEADER = struct.Struct("<HHIIHHIHHII")
 HEADER_SIZE = HEADER.size

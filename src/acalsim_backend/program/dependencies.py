@@ -9,9 +9,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from acalsim_backend.program.abi import Opcode, Role
 from acalsim_backend.program.commands import Command
+from acalsim_backend.program.enums import Opcode
 from acalsim_backend.program.intervals import IntervalMap
+from acalsim_backend.program.layout import Role
 from acalsim_backend.program.program import Tensor, TensorKind
 
 ARENA = -1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from acalsim_backend.program.abi import View, contiguous_strides
 from acalsim_backend.program.commands import Command, Vector, VectorInstruction
 from acalsim_backend.program.program import Program
+from acalsim_backend.program.view import View, contiguous_strides
 
 
 def dump(program: Program) -> str:

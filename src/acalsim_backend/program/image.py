@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from acalsim_backend.program.abi import ABI_VERSION, COMMAND_ALIGN, I64, IMAGE_MAGIC, U32, U64, Status, Struct
+from acalsim_backend.program.enums import ABI_VERSION, COMMAND_ALIGN, IMAGE_MAGIC, Status
+from acalsim_backend.program.layout import I64, U32, U64, Struct
 from acalsim_backend.program.program import Program
 
 

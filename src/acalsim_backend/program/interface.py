@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from acalsim_backend.program.abi import View
 from acalsim_backend.program.program import Program
+from acalsim_backend.program.view import View
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from acalsim_backend.program.abi import DType, Placement
 from acalsim_backend.program.commands import Command
+from acalsim_backend.program.enums import DType, Placement
 
 
 class TensorKind(enum.Enum):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from acalsim_backend.errors import ProgramError
-from acalsim_backend.program.abi import MAX_RANK, Opcode, Role, View
 from acalsim_backend.program.dependencies import ARENA, Access, accesses, conflicts, indirect
+from acalsim_backend.program.enums import MAX_RANK, Opcode
 from acalsim_backend.program.intervals import IntervalMap
+from acalsim_backend.program.layout import Role
 from acalsim_backend.program.program import Program, Tensor, TensorKind
+from acalsim_backend.program.view import View
 
 _READ_ONLY = frozenset({TensorKind.WEIGHT, TensorKind.CONSTANT, TensorKind.PREPARED})
 _MOST_DEPS = 0xFFFF  # what a command's header can count

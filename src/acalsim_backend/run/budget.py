@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from acalsim_backend.program.abi import Placement
 from acalsim_backend.program.commands import Command, Conv2d, Gemm, Pool2d, Vector
+from acalsim_backend.program.enums import Placement
 from acalsim_backend.program.program import Program
 
 _BASE = 100_000_000

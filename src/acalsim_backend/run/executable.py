@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from acalsim_backend.codegen.snapshot import Snapshot
-from acalsim_backend.device.functional_torch import TORCH_DTYPES
+from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
 from acalsim_backend.errors import UsageError
-from acalsim_backend.program.abi import View
 from acalsim_backend.program.interface import Interface
 from acalsim_backend.program.program import TensorKind
+from acalsim_backend.program.snapshot import Snapshot
+from acalsim_backend.program.view import View
 from acalsim_backend.run.weights import Resident, WeightCache, raw_bytes
 
 if TYPE_CHECKING:
-    from acalsim_backend.run.generated import GeneratedProgram
+    from acalsim_backend.codegen.generated import GeneratedProgram
     from acalsim_backend.run.session import Block, LoadedProgram, RunResult, Session
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from acalsim_backend.device.functional_torch import TORCH_DTYPES
-from acalsim_backend.program.abi import View
+from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
+from acalsim_backend.program.view import View
 
 if TYPE_CHECKING:
     from acalsim_backend.device.memory import Memory

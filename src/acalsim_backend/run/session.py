@@ -21,8 +21,8 @@ from acalsim_backend.errors import CapacityError, DeviceError, InputError, Machi
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.machine.base import Platform, find_machine
 from acalsim_backend.machine.memory import Bytes, Ram
-from acalsim_backend.program.abi import Status
 from acalsim_backend.program.commands import Host, decode
+from acalsim_backend.program.enums import Status
 from acalsim_backend.program.image import ImageHeader, build_image
 from acalsim_backend.program.program import Program, Tensor, TensorKind
 from acalsim_backend.run.budget import instruction_budget

@@ -14,7 +14,7 @@ from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.machine.base import Platform, find_machine
 from acalsim_backend.machine.elf import Elf
 from acalsim_backend.machine.memory import Ram
-from acalsim_backend.program.abi import Status
+from acalsim_backend.program.enums import Status
 from acalsim_backend.program.image import ImageHeader
 from acalsim_backend.program.program import Program, TensorKind
 from acalsim_backend.run.budget import instruction_budget

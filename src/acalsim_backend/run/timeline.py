@@ -11,8 +11,8 @@ import numpy.typing as npt
 from acalsim_backend.device.device import SegmentRun
 from acalsim_backend.errors import DeviceError
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.program.abi import Placement
 from acalsim_backend.program.commands import Command
+from acalsim_backend.program.enums import Placement
 
 
 @dataclass(frozen=True)

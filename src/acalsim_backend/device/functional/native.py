@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 
-from acalsim_backend.device.functional import Task
+from acalsim_backend.device.functional.task import Task
 from acalsim_backend.device.kernels import Kernels
 from acalsim_backend.device.memory import Memory
 from acalsim_backend.device.validate import CommandError
-from acalsim_backend.program.abi import Status
 from acalsim_backend.program.commands import Command
+from acalsim_backend.program.enums import Status
 
 
 class NativeFunctional:
-    """See :class:`acalsim_backend.device.functional.Functional`."""
+    """See :class:`acalsim_backend.device.functional.task.Functional`."""
 
     name = "native"
 

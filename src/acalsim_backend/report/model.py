@@ -13,20 +13,17 @@ import importlib.metadata
 import json
 import math
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from acalsim_backend import files
 from acalsim_backend.device.limits import roofline, row_hit_rate
 from acalsim_backend.errors import InputError
-from acalsim_backend.program.abi import Placement
-from acalsim_backend.text import duration, percent, size, table_width
+from acalsim_backend.program.enums import Placement
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from acalsim_backend.hardware import HardwareConfig
     from acalsim_backend.program.commands import Command
     from acalsim_backend.program.program import Program
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _PACKAGES = ("acalsim_backend", "torch", "numpy", "unicorn", "ziglang")
-WIDE, WIDER = 100, 130  # columns from which the table shows the module, and the source line as well
 
 
 @dataclass(frozen=True)
@@ -265,125 +261,28 @@ class RunReport:
 
     def table(self, width: int = 120) -> str:
         """Rows and totals as plain text of ``width`` columns, or as many as the numbers need."""
-        from rich.console import Console
+        from acalsim_backend.report.table import plain
 
-        table = self.rich_table(width)
-        console = Console(width=max(width, table_width(table)), color_system=None, force_terminal=False, markup=False)
-        with console.capture() as capture:
-            console.print(table)
-        return capture.get() + self.summary() + "\n"
-
-    def rich_table(self, width: int) -> Table:
-        """The rows as a rich table that suits ``width`` columns: numbers are kept whole, texts are shortened."""
-        from rich import box
-        from rich.table import Table
-
-        texts = ["operation"] + ["module"] * (width >= WIDE) + ["source"] * (width >= WIDER)
-        numbers = ["cycles", "share", "util", "read", "written"]
-        cells = [self._cells(i, row) for i, row in enumerate(self.ops)]
-        fixed = sum(max(map(len, (name, *(c[name] for c in cells)))) + 2 for name in ("#", "on", *numbers))
-        room = max((width - fixed - 1) // len(texts) - 2, 8)
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        order = ["#", *texts[:2], "on", *numbers, *texts[2:]]
-        for name in order:
-            justify: Literal["left", "right"] = "right" if name in ("#", *numbers) else "left"
-            longest = max(map(len, (name, *(cell[name] for cell in cells))))
-            limit = min(longest, room) if name in texts else longest
-            table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=limit, max_width=limit)
-        styles = {"cpu": "yellow", "host": "red"}
-        for row, cell in zip(self.ops, cells, strict=True):
-            table.add_row(*(cell[name] for name in order), style=styles.get(row.placement))
-        return table
-
-    def _cells(self, index: int, row: OpRow) -> dict[str, str]:
-        return {
-            "#": str(index),
-            "operation": "+".join(row.fused) or row.type,
-            "module": row.module,
-            "source": row.source,
-            "on": "acc" if row.placement == "accelerator" else row.placement,
-            "cycles": "-" if row.cycles is None else f"{row.cycles:,}",
-            "share": percent(row.cycles, self.cycles.total),
-            "util": percent(row.utilization, 1) if row.utilization else "-",
-            "read": size(row.bytes_read),
-            "written": size(row.bytes_written),
-        }
+        return plain(self, width)
 
     def summary(self) -> str:
         """Totals and verdict in a few lines."""
-        c = self.cycles
-        lines: list[tuple[str, str]] = []
-        if c.total is None or c.cpu is None or c.accelerator_busy is None:
-            lines.append(("cycles", f"none: machine {self.machine} has no timing"))
-        else:
-            mhz = self.clock_mhz["accelerator"]
-            wide = len(f"{c.total:,}")
-            memo = ", accelerator timing memoised" if self.memoised else ""
-            lines.append(("cycles", f"{c.total:,}  {duration(c.total / mhz)} at {mhz:,} MHz{memo}"))
-            retired = f"{self.instructions_retired:,} instructions"
-            lines.append(("  cpu", f"{c.cpu:>{wide},}  {percent(c.cpu, c.total)}, {retired}"))
-            busy = f"{c.accelerator_busy:>{wide},}  {percent(c.accelerator_busy, c.total)} busy"
-            lines.append(("  accelerator", busy))
-        if self.outputs.allclose is not None:
-            verdict = "equal to eager" if self.outputs.allclose else "DIFFERENT from eager"
-            error, tolerance = self.outputs.max_abs_error, self.outputs.tolerance
-            largest = "" if error is None else f", largest absolute difference {error:.2g}"
-            lines.append(("outputs", f"{verdict}{largest}"))
-            if tolerance:
-                lines.append(("  within", tolerance))
-        for fallback in self.fallbacks:
-            place = f" ({fallback['source']})" if fallback.get("source") else ""
-            lines.append(
-                ("fallback", f"{fallback['op']}{place} ran in PyTorch on the host, its cycles are not counted")
-            )
-        return "\n".join(f"{name:<14}{text}" for name, text in lines)
+        from acalsim_backend.report.table import summary
+
+        return summary(self)
 
     def trace(self, path: str | Path) -> None:
-        """Write a Chrome trace (JSON) with a row each for CPU, array, vector unit and DMA; open it in Perfetto.
+        """Write a Chrome trace (JSON), which opens in Perfetto.
 
         Raises:
             InputError: the machine has no timing, or the file cannot be written.
         """
+        from acalsim_backend.report.trace import events
+
         if self.cycles.total is None:
             raise InputError(f"no trace: machine {self.machine} has no timing; run on unicorn")
-        document = {"displayTimeUnit": "ns", "traceEvents": list(self._events())}
+        document = {"displayTimeUnit": "ns", "traceEvents": list(events(self))}
         files.write(path, json.dumps(document, allow_nan=False))
-
-    def _events(self) -> Iterator[dict[str, Any]]:
-        lanes = ("CPU", "array", "vector", "DMA")
-        yield {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": f"{self.model} on {self.hardware}"}}
-        for tid, lane in enumerate(lanes):
-            yield {"ph": "M", "pid": 1, "tid": tid, "name": "thread_name", "args": {"name": lane}}
-            yield {"ph": "M", "pid": 1, "tid": tid, "name": "thread_sort_index", "args": {"sort_index": tid}}
-        mhz = self.clock_mhz["accelerator"]
-        for i, row in enumerate(self.ops):
-            if row.start_cycle is None or row.cycles is None:
-                continue
-            used = {
-                "CPU": row.placement != "accelerator",
-                "array": row.array_busy > 0,
-                "vector": row.vector_busy > 0,
-                "DMA": row.placement == "accelerator" and row.bytes_read + row.bytes_written > 0,
-            }
-            args = {"row": i, "cycles": row.cycles, "flops": row.flops, "module": row.module, "source": row.source}
-            own: dict[str, dict[str, object]] = {
-                "CPU": {"instructions": row.instructions},
-                "array": {"busy_cycles": row.array_busy, "utilization": row.utilization},
-                "vector": {"busy_cycles": row.vector_busy},
-                "DMA": {"bytes_read": row.bytes_read, "bytes_written": row.bytes_written},
-            }
-            for tid, lane in enumerate(lanes):
-                if used[lane]:
-                    yield {
-                        "ph": "X",
-                        "pid": 1,
-                        "tid": tid,
-                        "name": "+".join(row.fused) or row.type,
-                        "cat": row.placement,
-                        "ts": row.start_cycle / mhz,
-                        "dur": row.cycles / mhz,
-                        "args": args | own[lane],
-                    }
 
 
 def _row(program: Program, command: Command, timing: CommandTiming, hardware: HardwareConfig, timed: bool) -> OpRow:

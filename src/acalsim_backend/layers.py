@@ -1,30 +1,25 @@
-"""``acalsim time``: cycles of single layers and topology files, without a model and without PyTorch.
-
-Builds ABI commands, runs them through the engine and returns one JSON-ready document. Standard library only, so that
-the command starts at once.
-"""
+"""Cycles of single layers and topology files: ABI commands straight to the engine, without a model and PyTorch."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import math
-import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any
 
 from acalsim_backend.device.limits import roofline, row_hit_rate, total_channels
 from acalsim_backend.device.registers import RAM_BASE, RESERVED_BYTES
 from acalsim_backend.device.timing import Completion, Timing, energy_pj
 from acalsim_backend.errors import InputError, UnknownNameError, UsageError
 from acalsim_backend.hardware import DramConfig, HardwareConfig
-from acalsim_backend.program.abi import DType, VectorOp, View, contiguous_strides
 from acalsim_backend.program.commands import Command, Conv2d, Gemm, Norm, Softmax, Vector, VectorInstruction
+from acalsim_backend.program.enums import DType, VectorOp
+from acalsim_backend.program.view import View, contiguous_strides
+from acalsim_backend.report.text import rounded
 
 DTYPES = {d.name.lower(): d for d in DType if d is not DType.BOOL}
 MAX_OPTION = 2**31 - 1
@@ -265,73 +260,6 @@ class _Part:
         self.report(Progress(self.layer, done, self.cycles + cycles, self.whole))
 
 
-class Display:
-    """Shows on a stream how far a run is, from ``DELAY`` seconds on: the estimate, then a bar, or without a terminal a
-    line every ``EVERY`` seconds."""
-
-    DELAY = 1.0
-    EVERY = 10.0
-    REDRAW = 0.2
-
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._clock = clock
-        self._start = clock()
-        self._next = self._start + self.DELAY
-        self._terminal = self._stream.isatty()
-        self._drawn = self._begun = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._erase()
-        self._stream.flush()
-
-    def __call__(self, progress: Progress) -> None:
-        now = self._clock()
-        if now < self._next:
-            return
-        self._next = now + (self.REDRAW if self._terminal else self.EVERY)
-        self._erase()
-        if not self._begun:
-            self._begun = True
-            self._stream.write(
-                f"estimate: about {_rounded(progress.estimate)} cycles (by the mapper, which plays the first steps of "
-                "each command and extrapolates the rest); simulating\n"
-            )
-        share = f"{progress.fraction:.1%}" if progress.fraction >= 0.001 else "under 0.1%"
-        text = f"{progress.layer}: {share} simulated, {progress.cycles:,} cycles"
-        if progress.fraction > 0:
-            left = (now - self._start) * (1 - progress.fraction) / progress.fraction
-            text += f", about {_duration(left)} left"
-        if self._terminal:
-            filled = round(20 * progress.fraction)
-            line = f"[{'#' * filled}{'-' * (20 - filled)}] {text}"
-            self._stream.write(line[: shutil.get_terminal_size().columns - 1])
-            self._drawn = True
-        else:
-            self._stream.write(text + "\n")
-        self._stream.flush()
-
-    def _erase(self) -> None:
-        if self._drawn:
-            self._stream.write("\r\x1b[2K")
-            self._drawn = False
-
-
-def _rounded(value: float) -> str:
-    """Three significant digits, written out."""
-    return f"{float(f'{value:.3g}'):,.0f}"
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("years", 365 * 86400), ("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def _estimate(layer: Layer, timing: Timing) -> float:
     try:
         return timing.estimate([command.encode() for command in layer.commands])
@@ -348,7 +276,7 @@ def _check_memory(layer: Layer, hardware: HardwareConfig, timing: Timing) -> Non
     text = f"{layer.names[0]}: its tensors need {needed:,} MiB of guest RAM, dram.size_mib is {present:,}"
     if needed > MAX_MIB:
         raise InputError(f"{text} and may be at most {MAX_MIB:,}; choose smaller sizes")
-    cycles = _rounded(_estimate(layer, timing))
+    cycles = rounded(_estimate(layer, timing))
     raise InputError(f"{text}; add --set dram.size_mib={needed} (the mapper estimates about {cycles} cycles then)")
 
 

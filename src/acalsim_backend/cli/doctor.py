@@ -1,21 +1,28 @@
-"""What ``acalsim doctor`` looks at: every part of the product, where it is, and the line that brings it."""
+"""``acalsim doctor``: every part of the product, where it is, and the line that brings it."""
 
 from __future__ import annotations
 
+import enum
 import importlib.metadata
 import importlib.util
+import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from acalsim_backend.cli import options, terminal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-HERE = Path(__file__).parent
+app = typer.Typer()
+PACKAGE = Path(__file__).parent.parent
 REBUILD = "pip install --force-reinstall --no-deps acalsim_backend (in a checkout: make clean setup)"
 LICENCES = (
     ("acalsim_backend", "Apache-2.0"),
@@ -99,7 +106,7 @@ def _engine() -> Check:
 
 
 def _file(name: str, relative: str) -> Check:
-    path = HERE / relative
+    path = PACKAGE / relative
     if path.is_file():
         return Check(name, True, f"{path.name}, {path.stat().st_size / 1024:.0f} KiB")
     return Check(name, False, f"{relative} was not built", REBUILD)
@@ -139,3 +146,30 @@ def _cross_compiler(environment: Mapping[str, str]) -> Iterator[Check]:
     fix = "apt-get install gcc-riscv64-unknown-elf, or unset CROSS_COMPILE to use zig"
     found = path or f"{prefix}gcc is not on the path"
     yield Check("CROSS_COMPILE", path is not None, found, fix, False)
+
+
+class Installable(enum.StrEnum):
+    """What `acalsim doctor` can set up."""
+
+    qemu = "qemu"
+
+
+@options.command(app)
+def doctor(
+    install: Annotated[
+        Installable | None, typer.Option("--install", metavar="qemu", help="Set up QEMU privately first.")
+    ] = None,
+) -> None:
+    """Say what is installed, what is missing and how to get it."""
+    if install is Installable.qemu:
+        from acalsim_backend.machine.qemu_setup import install_qemu
+        from acalsim_backend.toolchain import cache_dir
+
+        terminal.note("setting up QEMU from Debian's packages")
+        made = install_qemu(cache_dir(os.environ))
+        terminal.note(f"QEMU {'.'.join(map(str, made.version))}: {made.path}")
+    console = terminal.stdout()
+    report = diagnose(os.environ)
+    console.print(render(report))
+    if any(check.required and not check.good for check in report):
+        raise typer.Exit(4)

@@ -17,7 +17,7 @@ from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.run.standalone import Standalone
 
 if TYPE_CHECKING:
-    from acalsim_backend.codegen.snapshot import Snapshot
+    from acalsim_backend.program.snapshot import Snapshot
     from acalsim_backend.run.session import RunResult
 
 

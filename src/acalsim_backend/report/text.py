@@ -1,10 +1,7 @@
-"""Numbers and places as people read them."""
+"""Numbers as people read them."""
 
 from __future__ import annotations
 
-import sysconfig
-import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +16,11 @@ def percent(part: float | None, whole: float | None) -> str:
     if part is None or not whole:
         return "-"
     return f"{100 * part / whole:.1f}%"
+
+
+def rounded(value: float) -> str:
+    """Three significant digits, written out: ``12,300,000``."""
+    return f"{float(f'{value:.3g}'):,.0f}"
 
 
 def size(n: int) -> str:
@@ -45,23 +47,3 @@ def table_width(table: Table) -> int:
     from rich.console import Console
 
     return Console(width=UNLIMITED).measure(table).minimum
-
-
-def user_line(error: BaseException) -> str:
-    """Where in the user's own files an error arose, to be put behind a message: `` (model.py:7)``.
-
-    The innermost line that is neither this package's nor an installed one's; without such a line the innermost.
-    """
-    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    if isinstance(error, SyntaxError) and error.filename:
-        frames.append((error.filename, error.lineno))
-    own = [frame for frame in frames if not _is_installed(frame[0])]
-    if not frames:
-        return ""
-    file, line = (own or frames)[-1]
-    return f" ({Path(file).name}:{line})"
-
-
-def _is_installed(file: str) -> bool:
-    folders = (Path(__file__).parent, *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")))
-    return "site-packages" in Path(file).parts or file.startswith(("<", *(f"{folder}/" for folder in folders)))

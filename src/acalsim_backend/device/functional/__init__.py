@@ -6,41 +6,22 @@ library. Neither knows more of a command than its bytes.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 from collections.abc import Callable
-from typing import Protocol
 
+from acalsim_backend.device.functional.task import Functional
 from acalsim_backend.device.memory import Memory
 from acalsim_backend.errors import UnknownNameError
-from acalsim_backend.program.commands import Command
-
-Task = Callable[[], object]
-"""Executes one command; raises CommandError, or whatever goes wrong inside a kernel."""
-
-
-class Functional(Protocol):
-    """Turns validated commands into tasks; a task may be run any number of times."""
-
-    name: str
-
-    def prepare(self, command: Command, data: bytes) -> Task:
-        """The task of ``command``, whose bytes are ``data``; all that need not happen at every run happens here."""
-        ...
-
-    def scope(self) -> contextlib.AbstractContextManager[object]:
-        """Entered around the execution of tasks."""
-        ...
 
 
 def _torch(memory: Memory) -> Functional:
-    from acalsim_backend.device.functional_torch import TorchFunctional
+    from acalsim_backend.device.functional.torch import TorchFunctional
 
     return TorchFunctional(memory)
 
 
 def _native(memory: Memory) -> Functional:
-    from acalsim_backend.device.functional_native import NativeFunctional
+    from acalsim_backend.device.functional.native import NativeFunctional
 
     return NativeFunctional(memory)
 

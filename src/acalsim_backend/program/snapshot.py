@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from acalsim_backend.errors import InputError, UnsupportedError
-from acalsim_backend.program.abi import Placement, View
+from acalsim_backend.program.enums import Placement
 from acalsim_backend.program.program import Program, Tensor, TensorKind
+from acalsim_backend.program.view import View
 
 STORED = frozenset({TensorKind.WEIGHT, TensorKind.PREPARED, TensorKind.CONSTANT})
 

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from acalsim_backend.errors import InputError
-from acalsim_backend.report import Outputs
-from acalsim_backend.text import user_line
+from acalsim_backend.errors import InputError, user_line
+from acalsim_backend.report.model import Outputs
 
 TOLERANCE = {  # dtype: (relative, absolute); anything else has to be equal
     torch.float16: (1e-2, 1e-3),

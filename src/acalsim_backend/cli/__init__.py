@@ -1,0 +1,1 @@
+"""The command ``acalsim``, one file for each group of commands."""

@@ -1,0 +1,175 @@
+"""VECTOR, COPY, FILL and BARRIER, and the functions that other commands apply to their results."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from acalsim_backend.device.functional.operands import Operands, nothing
+from acalsim_backend.device.functional.task import Task
+from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
+from acalsim_backend.device.validate import arguments
+from acalsim_backend.device.vector_plan import Into, Over, Storage, plan_storage
+from acalsim_backend.program.commands import Barrier, Copy, Fill, Vector, VectorInstruction
+from acalsim_backend.program.enums import Activation, DType, VectorOp
+
+_gelu: Callable[..., Tensor] = torch._C._nn.gelu  # the only name of it that takes ``out``
+
+
+def relu(value: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """NaN stays NaN."""
+    return torch.clamp_min(value, 0, out=out)
+
+
+def gelu_erf(value: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """x * Phi(x), Phi by erf."""
+    return _gelu(value, approximate="none", out=out)
+
+
+def gelu_tanh(value: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """x * Phi(x), Phi by tanh."""
+    return _gelu(value, approximate="tanh", out=out)
+
+
+def _minimum(a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """The second of equal zeros: torch.minimum gives either, depending on how many elements there are."""
+    return torch.minimum(a, b, out=out) if a.dim() or a.dtype is torch.bool else torch.clamp_max(b, a.item(), out=out)
+
+
+def _maximum(a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """As :func:`_minimum`."""
+    return torch.maximum(a, b, out=out) if a.dim() or a.dtype is torch.bool else torch.clamp_min(b, a.item(), out=out)
+
+
+ACTIVATIONS: dict[Activation, Callable[..., Tensor]] = {
+    Activation.RELU: relu,
+    Activation.GELU: gelu_erf,
+    Activation.GELU_TANH: gelu_tanh,
+    Activation.SIGMOID: torch.sigmoid,
+    Activation.TANH: torch.tanh,
+}
+
+_VECTOR_FUNCTIONS: dict[VectorOp, Callable[..., Tensor]] = {
+    VectorOp.ADD: torch.add,
+    VectorOp.SUB: torch.sub,
+    VectorOp.MUL: torch.mul,
+    VectorOp.DIV: torch.div,
+    VectorOp.NEG: torch.neg,
+    VectorOp.ABS: torch.abs,
+    VectorOp.MIN: _minimum,
+    VectorOp.MAX: _maximum,
+    VectorOp.RELU: relu,
+    VectorOp.EXP: torch.exp,
+    VectorOp.LOG: torch.log,
+    VectorOp.SQRT: torch.sqrt,
+    VectorOp.RSQRT: torch.rsqrt,
+    VectorOp.RECIPROCAL: torch.reciprocal,
+    VectorOp.TANH: torch.tanh,
+    VectorOp.SIGMOID: torch.sigmoid,
+    VectorOp.ERF: torch.erf,
+    VectorOp.GELU: gelu_erf,
+    VectorOp.GELU_TANH: gelu_tanh,
+    VectorOp.POW: torch.pow,
+    VectorOp.SIN: torch.sin,
+    VectorOp.COS: torch.cos,
+    VectorOp.FLOOR: torch.floor,
+    VectorOp.CEIL: torch.ceil,
+    VectorOp.EQ: torch.eq,
+    VectorOp.NE: torch.ne,
+    VectorOp.LT: torch.lt,
+    VectorOp.LE: torch.le,
+    VectorOp.GT: torch.gt,
+    VectorOp.GE: torch.ge,
+    VectorOp.AND: torch.bitwise_and,
+    VectorOp.OR: torch.bitwise_or,
+    VectorOp.XOR: torch.bitwise_xor,
+    VectorOp.NOT: torch.bitwise_not,
+    VectorOp.WHERE: torch.where,
+}
+
+
+def vector(command: Vector, operands: Operands) -> Task:
+    """The micro-program, an instruction after the other over the whole iteration space."""
+    inputs = [operands.read_distinct(v) for v in command.inputs]
+    outputs = [operands.write(v) for v in command.outputs]
+    registers: dict[int, Tensor] = {}
+    steps = [
+        step
+        for instruction, storage in zip(command.instructions, plan_storage(command), strict=True)
+        if (step := _step(instruction, storage, registers, inputs, outputs)) is not None
+    ]
+
+    def run() -> None:
+        for step in steps:
+            step()
+        registers.clear()
+
+    return run
+
+
+def _step(
+    i: VectorInstruction,
+    storage: Storage | None,
+    registers: dict[int, Tensor],
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+) -> Task | None:
+    """One micro-instruction over the whole iteration space; None where there is nothing to do."""
+    dst = i.dst
+    if i.op is VectorOp.LOAD or i.op is VectorOp.CONST:
+        value = inputs[i.a] if i.op is VectorOp.LOAD else _scalar(i.imm, i.dtype)
+        if storage is None:
+            return lambda: registers.__setitem__(dst, value)
+        return lambda: registers.__setitem__(dst, value.clone())
+    if i.op is VectorOp.STORE:
+        a, out = i.a, outputs[dst]
+        return None if storage is None else lambda: out.copy_(registers[a])
+    if i.op is VectorOp.CAST:
+        return _cast_step(i, storage, registers, outputs)
+    function, read = _VECTOR_FUNCTIONS[i.op], arguments(i)
+
+    def run() -> None:
+        out = None
+        if isinstance(storage, Into):
+            out = outputs[storage.output]
+        elif isinstance(storage, Over):
+            out = registers[storage.register]
+        registers[dst] = function(*[registers[r] for r in read], out=out)
+
+    return run
+
+
+def _cast_step(
+    i: VectorInstruction, storage: Storage | None, registers: dict[int, Tensor], outputs: Sequence[Tensor]
+) -> Task:
+    a, dst, dtype = i.a, i.dst, TORCH_DTYPES[i.dtype]
+    if isinstance(storage, Into):
+        out = outputs[storage.output]
+        return lambda: registers.__setitem__(dst, out.copy_(registers[a]))
+    return lambda: registers.__setitem__(dst, registers[a].to(dtype, copy=True))
+
+
+def _scalar(bits: int, dtype: DType) -> Tensor:
+    """A 0-dimensional tensor from the bits of an f64 or i64."""
+    value = struct.unpack("<d" if dtype.is_float else "<q", bits.to_bytes(8, "little"))[0]
+    return torch.tensor(value, dtype=torch.float64 if dtype.is_float else torch.int64).to(TORCH_DTYPES[dtype])
+
+
+def copy(command: Copy, operands: Operands) -> Task:
+    """Elements as they are."""
+    x, out = operands.read(command.x), operands.write(command.out)
+    return lambda: out.copy_(x)
+
+
+def fill(command: Fill, operands: Operands) -> Task:
+    """One value everywhere."""
+    out, value = operands.write(command.out), _scalar(command.value, command.out.dtype)
+    return lambda: out.copy_(value)
+
+
+def barrier(command: Barrier, operands: Operands) -> Task:
+    """Nothing: commands are executed in order."""
+    return nothing

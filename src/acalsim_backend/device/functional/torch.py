@@ -1,0 +1,62 @@
+"""Commands as PyTorch operations on zero-copy views of guest RAM."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+from acalsim_backend.device.functional.elementwise import barrier, copy, fill, vector
+from acalsim_backend.device.functional.operands import Operands, nothing
+from acalsim_backend.device.functional.products import conv2d, gemm
+from acalsim_backend.device.functional.rows import norm, reduce, softmax
+from acalsim_backend.device.functional.task import Task
+from acalsim_backend.device.functional.windows import pool2d
+from acalsim_backend.device.memory import Memory
+from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
+from acalsim_backend.program.commands import Command
+from acalsim_backend.program.enums import Opcode
+
+
+class TorchFunctional:
+    """See :class:`acalsim_backend.device.functional.task.Functional`."""
+
+    name = "torch"
+
+    def __init__(self, memory: Memory) -> None:
+        with self.scope():
+            ram = torch.from_numpy(memory.array)
+            self._flat = {dtype: ram.view(t) for dtype, t in TORCH_DTYPES.items()}
+        self._base = memory.base
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """No autograd, and none of the dispatch modes that a compiler above may have entered."""
+        with torch.no_grad(), _disable_current_modes():
+            yield
+
+    def prepare(self, command: Command, data: bytes) -> Task:
+        """The task of a validated command."""
+        del data
+        if all(view.numel == 0 for view in command.writes()):
+            return nothing
+        with self.scope():
+            operands = Operands(self._flat, self._base)
+            return operands.wrap(_TASKS[command.opcode](command, operands))
+
+
+_TASKS: dict[Opcode, Callable[[Any, Operands], Task]] = {
+    Opcode.GEMM: gemm,
+    Opcode.CONV2D: conv2d,
+    Opcode.VECTOR: vector,
+    Opcode.REDUCE: reduce,
+    Opcode.SOFTMAX: softmax,
+    Opcode.NORM: norm,
+    Opcode.POOL2D: pool2d,
+    Opcode.COPY: copy,
+    Opcode.FILL: fill,
+    Opcode.BARRIER: barrier,
+}
