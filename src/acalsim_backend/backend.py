@@ -6,8 +6,6 @@ import functools
 import inspect
 import itertools
 import logging
-import os
-import threading
 import warnings
 import weakref
 from collections import OrderedDict, deque
@@ -31,6 +29,7 @@ from acalsim_backend.front.dynamo import AotGraph, static_inputs, through_aot_au
 from acalsim_backend.graphs import PROGRAM_CACHE_BYTES, Graph, ProgramCache, Shape, compile_captured
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.ir import ACALSimIR
+from acalsim_backend.locks import Rank, make_lock
 from acalsim_backend.machine.base import check_machine
 from acalsim_backend.passes import Target
 from acalsim_backend.program.program import Program
@@ -70,7 +69,8 @@ class ACALSimBackend:
         qemu_config: a QemuConfig for machine "qemu".
         hardware: preset name, path of a hardware file, or a HardwareConfig.
         machine: "unicorn" or "qemu" (timed), or "native" (outputs only).
-        fallback: "warn" lets unsupported operators run on the host with a warning each, "error" refuses them.
+        fallback: "warn" lets unsupported operators run on the host with a warning each, "error" refuses them; C has no
+            host beside it, and refuses them always.
         place: "auto", "cpu" or "accelerator".
         build: "image" runs Programs with the generic firmware, "c" as generated and compiled C.
 
@@ -107,11 +107,11 @@ class ACALSimBackend:
         self.qemu_config = qemu_config
         self.functional = functional
         self.build = build
-        c_form = mode == "codegen" or build == "c"  # which no host stands beside
-        self.target = Target(HardwareConfig.load(hardware), place, "error" if c_form else fallback)
+        self._is_c_form = mode == "codegen" or build == "c"  # which no host stands beside
+        self.target = Target(HardwareConfig.load(hardware), place, "error" if self._is_c_form else fallback)
         self.compiler = ACALSimCompiler(verbose=verbose)
         self.programs = ProgramCache(self.target)
-        self.lock = threading.RLock()
+        self.lock = make_lock(Rank.BACKEND)
         self._names = itertools.count()
         self._graphs: weakref.WeakSet[Graph] = weakref.WeakSet()
         self._shapes: weakref.WeakValueDictionary[str, Shape] = weakref.WeakValueDictionary()
@@ -121,7 +121,6 @@ class ACALSimBackend:
         self._arguments = {"mode": mode, "verbose": verbose, "output_dir": output_dir, "qemu_config": qemu_config,
                            "hardware": self.target.hardware, "machine": machine, "fallback": fallback, "place": place,
                            "functional": functional, "build": build}  # fmt: skip
-        _backends.add(self)
         if mode == "simulate":
             _ = self.session  # a machine that cannot start says so here, not inside the first call of a model
 
@@ -250,7 +249,8 @@ class ACALSimBackend:
             raise UnsupportedError(
                 "PyTorch did not capture all of the model, and what it left out ran outside the machine:\n"
                 + "\n".join(f"  {u}" for u in eager)
-                + '\nrewrite these lines, or allow them with fallback="warn"'
+                + "\nrewrite these lines"
+                + ("" if self._is_c_form else ', or allow them with fallback="warn"')
             )
         for u in call.new:
             text = f"{u} was not captured by PyTorch and ran eagerly, outside the machine; its time is not counted"
@@ -294,13 +294,18 @@ class ACALSimBackend:
             if total <= PROGRAM_CACHE_BYTES:
                 break
             total -= other.nbytes
-            del owner.shapes[key]
+            owner.shapes.pop(key, None)  # a session that needs room may have dropped it
 
     def reclaim(self) -> None:
         """Give up the Programs of graphs that no compiled model can run any more; they come back when called."""
-        for graph in list(self._graphs):
-            if graph.is_unused:
-                graph.shapes.clear()
+        if not self.lock.acquire(blocking=False):  # a session asks, whose lock comes after this one: whoever compiles
+            return  # meanwhile does it next
+        try:
+            for graph in list(self._graphs):
+                if graph.is_unused:
+                    graph.shapes.clear()
+        finally:
+            self.lock.release()
 
     def record(self, report: RunReport) -> None:
         """Keep a report."""
@@ -346,18 +351,6 @@ class ACALSimBackend:
             machine=self.machine,
             functional=self.functional,
         )
-
-
-_backends: weakref.WeakSet[ACALSimBackend] = weakref.WeakSet()
-
-
-def _unlock_after_fork() -> None:
-    """A thread that held a lock does not exist in the child."""
-    for backend in _backends:
-        backend.lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_unlock_after_fork)
 
 
 def _rebuilt(arguments: Mapping[str, Any]) -> ACALSimBackend:
@@ -419,7 +412,7 @@ def make_acalsim_backend(mode: str = "compile", verbose: bool = False, output_di
 _OPTIONS = tuple(inspect.signature(ACALSimBackend).parameters)
 
 _shared: OrderedDict[tuple[Any, ...], ACALSimBackend] = OrderedDict()
-_shared_lock = threading.Lock()
+_shared_lock = make_lock(Rank.TABLE)
 
 
 def _shared_backend(mode: str | None = None, options: Mapping[str, Any] | None = None) -> ACALSimBackend:

@@ -1,8 +1,8 @@
 """Files of the user: written complete or not at all, and read with errors that say what is there instead.
 
 A file is written under a name of its own beside its place and then moved there, so that whoever reads it, and whoever
-writes the same one at the same time, sees one whole content. What is no regular file (a pipe, ``/dev/stdout``) is
-written in place.
+writes the same one at the same time, sees one whole content. What is no regular file (a pipe, a terminal) is written
+in place, and the file to which this process's own output goes is written at its end.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import stat
+import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +48,12 @@ def replacing(path: str | Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
     path = Path(path)
     try:
         place, mode = _target(path)
+        descriptor = _own_output(place) if mode is not None else None
+        if descriptor is not None:
+            with tempfile.TemporaryDirectory(prefix=_TEMPORARY) as folder:
+                yield Path(folder) / "content"
+                _append(Path(folder) / "content", descriptor)
+            return
         if mode is not None and not stat.S_ISREG(mode):
             yield place
             return
@@ -149,6 +158,24 @@ def _target(path: Path) -> tuple[Path, int | None]:
     if not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return (Path(os.path.realpath(path)) if stat.S_ISREG(mode) else path), mode
+
+
+def _own_output(path: Path) -> int | None:
+    """The descriptor, 1 or 2, of this process's output if ``path`` is the file to which it goes."""
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            found = os.fstat(descriptor)
+            if stat.S_ISREG(found.st_mode) and os.path.samestat(found, path.stat()):
+                return descriptor
+    return None
+
+
+def _append(content: Path, descriptor: int) -> None:
+    """Write where the output stands, behind what was printed before."""
+    stream = sys.stdout if descriptor == 1 else sys.stderr
+    stream.flush()
+    with content.open("rb") as source, os.fdopen(os.dup(descriptor), "wb") as target:
+        shutil.copyfileobj(source, target)
 
 
 @contextlib.contextmanager

@@ -19,9 +19,9 @@ from acalsim_backend import files
 from acalsim_backend.front import watch
 from acalsim_backend.front.captured import CapturedGraph, Output, OutputKind, ViewStep, no_modes
 from acalsim_backend.front.dynamo import AotGraph, static_inputs
-from acalsim_backend.ir import ACALSimIR, ACALSimOp
-from acalsim_backend.ops.evaluate import evaluate, with_strides
-from acalsim_backend.ops.lowering import constant_bytes
+from acalsim_backend.ir import ACALSimIR
+from acalsim_backend.ops.evaluate import evaluate, is_pytorchs, with_strides
+from acalsim_backend.ops.lowering import HostCallSite, constant_bytes
 from acalsim_backend.passes import Compiled, Target, compile_ir
 from acalsim_backend.program.interface import Interface
 from acalsim_backend.report.model import RunReport
@@ -124,7 +124,7 @@ class Graph:
         if backend.mode == "simulate":
             shape.executable = backend.load(shape)
         shape.compile_s = time.perf_counter() - start
-        self.shapes[_signature(args)] = shape
+        self.shapes[self._captured.signature(args)] = shape
         backend.enter(self, shape)
         return shape
 
@@ -151,7 +151,7 @@ class Graph:
     def _shape(self, args: Sequence[Any]) -> Shape:
         with self._backend.lock:
             self._note_user()
-            shape = self.shapes.get(_signature(args)) or self._specialise(args)
+            shape = self.shapes.get(self._captured.signature(args)) or self._specialise(args)
             shape.used = next(_clock)
             return shape
 
@@ -196,21 +196,20 @@ def compile_captured(backend: ACALSimBackend, captured: CapturedGraph, examples:
     return Shape(name, ir, linked, captured.outputs, captured.windows)
 
 
-def _host_call(op: ACALSimOp) -> HostCall:
+def _host_call(site: HostCallSite) -> HostCall:
+    op = site.op
+
     def operation(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         results = evaluate(op, dict(zip(op.inputs, tensors, strict=True)))
         return [results[i] for i in op.results]
 
-    return HostCall(operation, op.target, op.module, op.source)
+    may_keep = not is_pytorchs(op)
+    return HostCall(operation, op.target, op.module, op.source, may_keep=may_keep, layouts=site.layouts)
 
 
 def _fallback(call: HostCall, elapsed: float) -> dict[str, Any]:
     share = min(call.seconds / max(call.calls, 1) / elapsed, 1.0)
     return {"op": call.target, "source": call.source, "module": call.module, "share": share}
-
-
-def _signature(args: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple((tuple(a.shape), a.stride(), a.dtype) if isinstance(a, torch.Tensor) else a for a in args)
 
 
 def _arranged(outputs: Sequence[Output], tensors: Sequence[torch.Tensor], args: Sequence[Any]) -> list[Any]:

@@ -112,3 +112,15 @@ def test_is_nothing_cut_off_at_any_width(acalsim, arguments, headers, columns):
     if columns is not None and columns < 100:
         numbers -= {n for line in wide.splitlines() for n in re.findall(r"([\d,.]*\d[\d,.]*) [KMG]iB", line)}  # DRAM
     assert numbers - set(re.findall(r"[\d,.]*\d[\d,.]*", narrow)) == set()
+
+
+def test_does_a_report_to_the_output_stand_behind_what_was_printed_before(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    with log.open("a") as output:
+        assert run("time", "gemm", "8", "8", "8", "--json", "/dev/stdout", stdout=output).returncode == 0
+        output.write("after\n")
+    lines = log.read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("before", "after")
+    assert "cycles on edge" in log.read_text()
+    assert '"total_cycles"' in log.read_text()

@@ -57,8 +57,17 @@ class Kernels:
         return status, fault.address
 
     def run_image(self, address: int, host_call: HostCall) -> int:
-        """Run the image at a guest address; its status. ``host_call`` must not raise."""
-        callback = _HOSTCALL(host_call)
-        self._library.acal_set_ram(*self._ram)
-        self._library.acal_set_hostcall(callback)
+        """Run the image at a guest address; its status. ``host_call`` must not raise, and may run other images."""
+
+        def call(index: int) -> int:
+            status = host_call(index)
+            bind()
+            return status
+
+        def bind() -> None:
+            self._library.acal_set_ram(*self._ram)
+            self._library.acal_set_hostcall(callback)
+
+        callback = _HOSTCALL(call)
+        bind()
         return int(self._library.acal_run_image(address))

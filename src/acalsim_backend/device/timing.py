@@ -6,7 +6,6 @@ import bisect
 import hashlib
 import math
 import struct
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from acalsim_backend.device.limits import Channel
 from acalsim_backend.device.registers import RAM_BASE, RESERVED_BYTES
 from acalsim_backend.errors import HardwareError, ProgramError
 from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.locks import Rank, make_lock
 from acalsim_backend.program.commands import decode
 from acalsim_backend.program.enums import DType
 
@@ -58,7 +58,7 @@ class Timing:
             raise HardwareError(f"{hardware.name}: {error}") from None
         self._memo: OrderedDict[bytes, SegmentTiming] = OrderedDict()
         self._now = 0
-        self._lock = threading.RLock()
+        self._lock = make_lock(Rank.DEVICE)
 
     def segment(
         self, commands: Sequence[bytes], progress: Callable[[float, int], object] | None = None

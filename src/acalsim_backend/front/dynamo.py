@@ -41,6 +41,7 @@ _CHECKS = frozenset(
     }
 )
 """Assertions about sizes, which Dynamo's guards have checked before a call comes here."""
+_OF_MEMORY = (torch.ops.aten.as_strided.default, torch.ops.aten.as_strided_scatter.default)
 
 
 def through_aot_autograd(
@@ -99,6 +100,16 @@ class AotGraph:
         self._attributes: dict[str, Constant] = {}
         self.is_dynamic = any(_has_symbols(node.meta.get("val")) for node in self._placeholders)
         """Whether the arguments of later calls may have other shapes."""
+        self._addresses_memory = any(node.target in _OF_MEMORY for node in self._graph.nodes)
+
+    def signature(self, args: Sequence[Any]) -> tuple[Any, ...]:
+        """What the graph for ``args`` depends on: equal for arguments that one graph serves."""
+        return tuple(
+            (tuple(a.shape), a.stride(), a.dtype, a.storage_offset() if self._addresses_memory else 0)
+            if isinstance(a, torch.Tensor)
+            else a
+            for a in args
+        )
 
     @property
     def examples(self) -> list[Any]:
@@ -121,6 +132,8 @@ class AotGraph:
             for node in self._graph.nodes:
                 if node.target not in _CHECKS:
                     self._copy(node, graph, nodes, symbols)
+            if self._addresses_memory:
+                _move(graph, args)
             mutations = take_mutations(graph)
             windows = take_windows(graph)
             kinds = (*(self._kind(i, value) for i, value in enumerate(args)), *(InputKind.TENSOR for _ in windows))
@@ -182,6 +195,34 @@ class AotGraph:
         if target not in self._attributes:
             self._attributes[target] = Constant.of(value)
         return value
+
+
+def _move(graph: fx.Graph, args: Sequence[Any]) -> None:
+    """Make the arguments of a graph that addresses memory, and their views, begin where ``args`` do in their storage.
+
+    Dynamo does not guard storage offsets.
+    """
+    arguments = [node for node in graph.nodes if node.op == "placeholder"]
+    moved = {
+        node: value.storage_offset() - node.meta["val"].storage_offset()
+        for node, value in zip(arguments, args, strict=True)
+        if isinstance(value, torch.Tensor)
+    }
+    for node in graph.nodes:
+        source = node.args[0] if node.args else None
+        if node.op == "call_function" and getattr(node.target, "is_view", False) and source in moved:
+            offset = _argument(node, "storage_offset") if node.target is torch.ops.aten.as_strided.default else None
+            moved[node] = moved[source] if offset is None else 0
+    for node, by in moved.items():
+        value = node.meta["val"]
+        if by and isinstance(value, torch.Tensor):
+            node.meta["val"] = meta_tensor(value.shape, value.stride(), value.dtype, value.storage_offset() + by)
+
+
+def _argument(node: fx.Node, name: str) -> Any:
+    """An argument of a call of an operator, None where it is not given."""
+    names = [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]  # an overload
+    return dict(zip(names, node.args, strict=False)).get(name, node.kwargs.get(name))
 
 
 class _Substitution:

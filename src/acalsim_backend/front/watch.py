@@ -15,17 +15,20 @@ import threading
 import time
 import traceback
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch._dynamo import utils
+from torch._dynamo import convert_frame, utils
 from torch._dynamo.guards import CheckFunctionManager
+from torch._dynamo.output_graph import GraphCompileReason
 from torch._dynamo.repro.after_dynamo import WrapBackendDebug
 
 from acalsim_backend.errors import UsageError
+from acalsim_backend.locks import make_condition
 
 _LIMIT = "recompile limit exceeded"
 
@@ -53,6 +56,8 @@ class Call:
     runs: list[Any] = field(default_factory=list)
     new: list[Uncaptured] = field(default_factory=list)
     """What Dynamo gave up on in this call."""
+    breaks: list[GraphCompileReason] = field(default_factory=list)
+    compilations: list[utils.CompilationMetrics] = field(default_factory=list)
 
 
 class Watched(Protocol):
@@ -78,8 +83,7 @@ class Watcher:
     def __init__(self, find: Callable[[], Watched]) -> None:
         self._find = find
         self._known: list[Uncaptured] = []
-        self._first = threading.RLock()
-        self._has_run = False
+        self._first = _FirstCall()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Watcher:
         return self
@@ -92,20 +96,22 @@ class Watcher:
         stack: list[Call] = _calls.__dict__.setdefault("stack", [])
         call = Call(self)
         stack.append(call)
-        breaks, started = len(utils.graph_break_reasons), time.time_ns() // 1000
+        _listen()
         raised = sys.exception()
-        # threads that make the first call together would each compile, and so exhaust the recompile limit
-        alone = contextlib.nullcontext() if self._has_run else self._first
+        rnn = torch._dynamo.config.allow_rnn  # without it nn.RNN, nn.GRU and nn.LSTM are left to Python
         try:
-            with alone, _recurrent_layers:
+            with self._first:
+                if not rnn:
+                    torch._dynamo.config.allow_rnn = True
                 yield
         finally:
             stack.pop()
+            if not rnn:
+                torch._dynamo.config.allow_rnn = rnn
         if sys.exception() is not raised:
             return  # the call failed, and says so itself
-        self._has_run = True
         known = {u.source for u in self._known}  # one line may break the graph and then be given up
-        for found in (*_graph_breaks(breaks), *_given_up(started)):
+        for found in (*_graph_breaks(call.breaks), *_given_up(call.compilations)):
             if found.source not in known:
                 known.add(found.source)
                 call.new.append(found)
@@ -115,17 +121,89 @@ class Watcher:
             self._find().end_call(call, before)
 
 
-def _graph_breaks(first: int) -> Iterator[Uncaptured]:
-    for reason in utils.graph_break_reasons[first:]:
+class _FirstCall:
+    """Lets one thread compile a model, and others that call it meanwhile wait, for each would compile it again.
+
+    They do not wait for what the model does besides: it may wait for them.
+    """
+
+    PATIENCE_S = 0.3
+    """How long they wait while nothing is compiled."""
+
+    def __init__(self) -> None:
+        self._changed = make_condition()
+        self._leader: int | None = None
+        self._is_over = False
+
+    def __enter__(self) -> None:
+        if self._is_over:
+            return
+        with self._changed:
+            idle = time.monotonic()
+            while self._leader not in (None, threading.get_ident()) and not self._is_over:
+                self._changed.wait(0.02)
+                if _is_compiling():
+                    idle = time.monotonic()
+                elif time.monotonic() - idle > self.PATIENCE_S:
+                    return
+            self._leader = threading.get_ident()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._is_over:
+            return
+        with self._changed:
+            self._is_over = kind is None
+            if self._leader == threading.get_ident():
+                self._leader = None
+            self._changed.notify_all()
+
+
+def _is_compiling() -> bool:
+    """Whether Dynamo is at work in some thread."""
+    if convert_frame.compile_lock.acquire(blocking=False):
+        convert_frame.compile_lock.release()
+        return False
+    return True
+
+
+class _Metrics(deque[Any]):
+    """What Dynamo keeps of its compilations; each is told to the call that it was for."""
+
+    def append(self, metrics: Any) -> None:
+        super().append(metrics)
+        call = current_call()
+        if call is not None:
+            call.compilations.append(metrics)
+
+
+def _listen() -> None:
+    """Hear of graph breaks and compilations in the thread in which they happen."""
+    if type(utils._compilation_metrics) is not _Metrics:
+        known = utils._compilation_metrics
+        utils._compilation_metrics = _Metrics(known, maxlen=known.maxlen)
+
+
+def _note_break(self: GraphCompileReason, note: Callable[[Any], None] = GraphCompileReason.__post_init__) -> None:
+    note(self)
+    call = current_call()
+    if call is not None and self.graph_break:
+        call.breaks.append(self)
+
+
+setattr(GraphCompileReason, "__post_init__", _note_break)  # noqa: B010  # mypy: no method is assigned to
+
+
+def _graph_breaks(reasons: Sequence[GraphCompileReason]) -> Iterator[Uncaptured]:
+    for reason in reasons:
         frame = reason.user_stack[-1] if reason.user_stack else None
         source = f"{frame.filename}:{frame.lineno}" if frame else ""
         yield Uncaptured("graph break", source, _first_line(reason.reason))
 
 
-def _given_up(started: int) -> Iterator[Uncaptured]:
-    """Frames that Dynamo began to trace since ``started`` (microseconds) and left to Python."""
-    for metrics in list(utils._compilation_metrics):
-        if not metrics.fail_type or (metrics.start_time_us or 0) < started:
+def _given_up(compilations: Sequence[utils.CompilationMetrics]) -> Iterator[Uncaptured]:
+    """Frames that Dynamo began to trace and left to Python."""
+    for metrics in compilations:
+        if not metrics.fail_type:
             continue
         cause = _first_line(metrics.fail_reason or metrics.fail_type)
         if _LIMIT in cause:
@@ -156,31 +234,6 @@ def user_line() -> str:
         if not frame.filename.startswith(inner):
             return f"{frame.filename}:{frame.lineno}"
     return ""
-
-
-class _RecurrentLayers:
-    """While somebody is inside, Dynamo captures nn.RNN, nn.GRU and nn.LSTM, which it otherwise leaves to Python."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before = False
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._before = torch._dynamo.config.allow_rnn
-                torch._dynamo.config.allow_rnn = True
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                torch._dynamo.config.allow_rnn = self._before
-
-
-_recurrent_layers = _RecurrentLayers()
 
 
 def forget(backend: object) -> None:

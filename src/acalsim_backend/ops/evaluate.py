@@ -55,7 +55,7 @@ def evaluate(op: ACALSimOp, tensors: Mapping[str, torch.Tensor]) -> list[torch.T
         value = bound.get(argument.name, op.attrs.get(argument.name, default))
         if isinstance(value, dict):
             value = [value.get(i) for i in range(max(value) + 1)]
-        value = _restored(value)
+        value = _restored(value, argument)
         if argument.kwarg_only:
             if value is not None or not argument.has_default_value():
                 kwargs[argument.name] = value
@@ -68,15 +68,19 @@ def evaluate(op: ACALSimOp, tensors: Mapping[str, torch.Tensor]) -> list[torch.T
     return [result] if isinstance(result, torch.Tensor) else list(result)
 
 
+def is_pytorchs(op: ACALSimOp) -> bool:
+    """Whether the operator is PyTorch's own."""
+    return op.target.startswith(("aten.", "prims."))
+
+
 def is_pure(op: ACALSimOp) -> bool:
     """Whether two calls give the same and do nothing else; of operators that are not PyTorch's own nothing is known."""
-    ours = op.target.startswith(("aten.", "prims."))
-    return ours and torch.Tag.nondeterministic_seeded not in overload(op.target).tags
+    return is_pytorchs(op) and torch.Tag.nondeterministic_seeded not in overload(op.target).tags
 
 
-def _restored(value: Any) -> Any:
+def _restored(value: Any, argument: torch._C.Argument) -> Any:
     """Names that the capture made of dtypes and memory formats, as the objects that ATen takes."""
-    if isinstance(value, str):
+    if isinstance(value, str) and "str" not in str(argument.real_type):
         known = getattr(torch, value, None)
         return known if isinstance(known, (torch.dtype, torch.memory_format)) else value
     return list(value) if isinstance(value, tuple) else value

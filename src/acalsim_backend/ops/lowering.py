@@ -20,6 +20,15 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
+class HostCallSite:
+    """An operation for the host. Of operands whose rank no view has, its command gets the memory, and these are their
+    dims and strides in it; None for others. Inputs come before outputs."""
+
+    op: ACALSimOp
+    layouts: tuple[tuple[tuple[int, ...], tuple[int, ...]] | None, ...]
+
+
+@dataclass(frozen=True)
 class Lowered:
     """Commands in order with everything they refer to; what the passes over commands work on."""
 
@@ -31,7 +40,7 @@ class Lowered:
     outputs: tuple[View, ...]
     """Where each output of the IR lies."""
     mutations: tuple[tuple[str, View], ...]
-    host_calls: tuple[ACALSimOp, ...]
+    host_calls: tuple[HostCallSite, ...]
     arena_size: int = 0
     arena_bound: int = 0
     """Liveness lower bound of ``arena_size``."""
@@ -48,7 +57,7 @@ class Lowering:
         self.names: dict[str, int] = {}
         self.commands: list[Command] = []
         self.origins: list[Origin] = []
-        self.host_calls: list[ACALSimOp] = []
+        self.host_calls: list[HostCallSite] = []
         self.escaping = _visible(ir)
         """Tensors whose memory the caller will see, directly or through a view."""
         self.users = ir.users()
@@ -70,8 +79,6 @@ class Lowering:
             covered = [self.captured[i] for i in op.covers]
             self.origins += [self._describe(c) for c in covered]
             self._origin = (first, len(covered))
-            if op.op_type is ACALSimOpType.HOST:
-                self.host_calls.append(op)
             operator_of(op).lower(op, self)
         outputs = tuple(self.views[n] for n in self.ir.outputs)
         mutations = tuple((n, self.views[v]) for n, v in self.ir.mutations)

@@ -81,8 +81,6 @@ class _Reduction(Operator):
             to.fill(out, self.empty)
             return
         x = to.convert(x, self.accumulation(x.dtype, out.dtype))
-        if len(x.dims) > MAX_RANK:
-            x = to.dense(x)
         where = None
         if indices:
             (axis,) = axes or (0,)
@@ -99,7 +97,13 @@ class _Reduction(Operator):
                 )
                 to.emit(Reduce(x=x, out=out, indices=where, op=self.reduce_op, axes=0b010))
                 return
-        x, out, mask = grouped(x, out, axes)
+        rows, values, mask = grouped(x, out, axes)
+        if len(rows.dims) > MAX_RANK:  # kept and reduced axes take turns: bring them together
+            order = [*(i for i in range(len(x.dims)) if i not in axes), *axes]
+            turned = replace(x, dims=tuple(x.dims[i] for i in order), strides=tuple(x.strides[i] for i in order))
+            kept = len(order) - len(axes)
+            rows, values, mask = grouped(to.dense(turned), out, tuple(range(kept, len(order))))
+        x, out = rows, values
         to.emit(Reduce(x=x, out=out, op=self.reduce_op, axes=mask))
 
     def accumulation(self, source: DType, result: DType) -> DType:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops import operator_of
+from acalsim_backend.ops.evaluate import is_pure
 from acalsim_backend.ops.vector import Emitter, Pointwise
 from acalsim_backend.passes.target import Target
 
@@ -36,7 +37,7 @@ class _Node:
 
 @dataclass(frozen=True)
 class FusePointwise:
-    """Keeps the order of everything that is not fused."""
+    """Keeps the order of what has effects, and otherwise stays close to the order that was."""
 
     name: str = "fuse_pointwise"
 
@@ -51,6 +52,8 @@ class _Fusion:
         self.nodes: list[_Node] = []
         self.owner: dict[str, int] = {}
         self.groups = 0
+        self.effects = [op for op in ir.ops if op.op_type is ACALSimOpType.HOST and not is_pure(op)]
+        self.last_effect: int | None = None
 
     def run(self) -> ACALSimIR:
         for op in self.ir.ops:
@@ -60,6 +63,9 @@ class _Fusion:
     def _place(self, op: ACALSimOp) -> None:
         """Let the operation join a group, or make it a node of its own."""
         read = [self.owner[n] for n in dict.fromkeys(op.inputs) if n in self.owner]
+        is_effect = any(op is effect for effect in self.effects)
+        if is_effect and self.last_effect is not None:
+            read.append(self.last_effect)  # effects, and draws of random numbers, keep their order
         sources = set(read)
         shape = self.ir.tensors[op.outputs[0]].shape if isinstance(operator_of(op), Pointwise) else None
         home = None
@@ -73,6 +79,9 @@ class _Fusion:
         node.ops.append(op)
         node.members.update(op.outputs)
         node.readers += sum(len(self.users[n]) for n in op.outputs)
+        if is_effect:
+            self.last_effect = home
+            node.readers += op is not self.effects[-1]
         self.owner.update(dict.fromkeys(op.outputs, home))
         earlier = 0
         for s in sources - {home}:

@@ -30,7 +30,8 @@ class AssignHost:
             raise UnsupportedError(
                 f"{ir.name}: {len(reasons)} operation(s) cannot run on the CPU or the accelerator:\n"
                 + "\n".join(f"  {fallback_text(ir.ops[i])}: {why}" for i, why in reasons.items())
-                + '\nallow them on the host with fallback="warn", or rewrite them with supported operators'
+                + "\nrewrite them with supported operators, or let the host run them, beside the image form: "
+                'build="image", fallback="warn"'
             )
         ops = [replace(op, op_type=ACALSimOpType.HOST) if i in reasons else op for i, op in enumerate(ir.ops)]
         return replace(ir, ops=ops)

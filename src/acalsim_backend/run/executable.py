@@ -29,7 +29,8 @@ class _Prepared:
 
     sources: tuple[weakref.ref[Resident], ...]
     blocks: dict[int, Block]
-    generations: tuple[int, ...] = ()
+    generations: tuple[int, ...] | None = None
+    """Those of the sources when they were computed; None: they were not yet."""
 
     @property
     def is_gone(self) -> bool:

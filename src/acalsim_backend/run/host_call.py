@@ -25,6 +25,19 @@ def guest_tensor(ram: Memory, view: View) -> torch.Tensor:
     return base.as_strided(view.dims, view.strides, (view.offset - low) // view.dtype.itemsize)
 
 
+def _laid_out(memory: torch.Tensor, layout: tuple[Sequence[int], Sequence[int]] | None) -> torch.Tensor:
+    return memory if layout is None else memory.as_strided(*layout)
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    memory = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+    if 0 in tensor.stride():  # elements that share memory are equal
+        once = tuple(slice(0, 1 if step == 0 else None) for step in tensor.stride())
+        memory[once].copy_(tensor[once])
+        return memory
+    return memory.copy_(tensor)
+
+
 @dataclass(eq=False)
 class HostCall:
     """One HOST command: runs ``operation`` on guest memory and keeps count of the time that takes.
@@ -37,13 +50,22 @@ class HostCall:
     target: str
     module: str = ""
     source: str = ""
+    may_keep: bool = False
+    """Whether it might hold on to its inputs, so that it gets copies of them."""
+    layouts: Sequence[tuple[Sequence[int], Sequence[int]] | None] = ()
+    """Dims and strides of the inputs and outputs of which the command has the memory alone."""
     calls: int = 0
     seconds: float = 0.0
 
     def __call__(self, inputs: Sequence[View], outputs: Sequence[View], ram: Memory) -> None:
         start = time.perf_counter()
-        results = self.operation([guest_tensor(ram, view) for view in inputs])
-        for value, view in zip(results, outputs, strict=True):
-            guest_tensor(ram, view).copy_(value)
+        layouts = self.layouts or [None] * (len(inputs) + len(outputs))
+        given, taken = (
+            [_laid_out(guest_tensor(ram, view), layout) for view, layout in zip(views, parts, strict=True)]
+            for views, parts in ((inputs, layouts[: len(inputs)]), (outputs, layouts[len(inputs) :]))
+        )
+        results = self.operation([_copy(tensor) for tensor in given] if self.may_keep else given)
+        for value, place in zip(results, taken, strict=True):
+            place.copy_(value)
         self.calls += 1
         self.seconds += time.perf_counter() - start

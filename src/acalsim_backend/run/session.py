@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from acalsim_backend.device.limits import Channel, total_channels
 from acalsim_backend.device.validate import read_command
 from acalsim_backend.errors import CapacityError, DeviceError, InputError, MachineError, UsageError
 from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.locks import Rank, make_lock
 from acalsim_backend.machine.base import Platform, find_machine
 from acalsim_backend.machine.memory import Bytes, Ram
 from acalsim_backend.program.commands import Host, decode
@@ -101,6 +101,11 @@ class _Running:
         self._loaded: LoadedProgram | None = None
         self._error: BaseException | None = None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a Program runs."""
+        return self._loaded is not None
+
     def begin(self, loaded: LoadedProgram) -> None:
         self._loaded, self._error = loaded, None
 
@@ -134,15 +139,6 @@ def open_sessions() -> list[Session]:
     return [session for session in _sessions if not session._closed]
 
 
-def _unlock_after_fork() -> None:
-    """A thread that held a lock does not exist in the child."""
-    for session in _sessions:
-        session.lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_unlock_after_fork)
-
-
 class Session:
     """One machine that runs Programs on one RAM; a context manager that ends it.
 
@@ -166,7 +162,7 @@ class Session:
         self.hardware = hardware
         self.machine = machine
         machine_class = find_machine(machine)
-        self.lock = threading.RLock()
+        self.lock = make_lock(Rank.SESSION)
         self.ram = machine_class.ram_class(hardware.dram.size_mib)
         self._is_shared = self.ram.shared
         self._heap = Heap(self.ram)
@@ -193,7 +189,8 @@ class Session:
 
     def register(self, cache: Reclaimable) -> None:
         """Ask ``cache`` to give blocks back when guest RAM is full."""
-        self._caches.add(cache)
+        with self.lock:
+            self._caches.add(cache)
 
     def reclaim(self) -> None:
         """Give back everything in guest RAM that nobody needs any more."""
@@ -269,6 +266,11 @@ class Session:
         """
         with self.lock:
             self._check_usable()
+            if self._running.is_busy:
+                raise UsageError(
+                    f"{loaded.program.name} was called from inside another run on the same machine, by an operator on "
+                    "the host; give the model that the operator calls a backend of its own"
+                )
             return self._run(loaded, bindings)
 
     def _run(self, loaded: LoadedProgram, bindings: Mapping[int, Block | npt.NDArray[Any]]) -> RunResult:
