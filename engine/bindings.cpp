@@ -73,6 +73,52 @@ Config make_config(const nb::dict& d) {
     return c;
 }
 
+// The fields of a Completion that are plain numbers.
+#define ACALSIM_COMPLETION_NUMBERS(X)                                                                                 \
+    X(id)                                                                                                             \
+    X(start) X(end) X(array_cycles) X(array_busy) X(vector_busy) X(bytes_read) X(bytes_written) X(macs) X(vector_ops) \
+        X(mac_dtype) X(scratchpad_bytes) X(accumulator_bytes) X(bursts) X(row_hits) X(bank_conflict_cycles)
+
+nb::dict stall(const Completion& c) {
+    nb::dict causes;
+    for (std::size_t i = 0; i < kCauses; ++i) causes[kCauseNames[i]] = c.causes[i];
+    return causes;
+}
+
+nb::dict to_dict(const Completion& c) {
+    nb::dict values;
+#define ACALSIM_ITEM(name) values[#name] = c.name;
+    ACALSIM_COMPLETION_NUMBERS(ACALSIM_ITEM)
+#undef ACALSIM_ITEM
+    values["dataflow"] = c.dataflow;
+    values["stall"] = stall(c);
+    return values;
+}
+
+Completion make_completion(const nb::dict& values) {
+    Completion c;
+    for (auto [key, value] : values) {
+        const auto name = nb::cast<std::string>(key);
+        if (name == "dataflow") {
+            const auto wanted = nb::cast<std::string>(value);
+            for (const char* known : kDataflowNames) {
+                if (wanted == known) c.dataflow = known;
+            }
+            if (wanted != c.dataflow) throw nb::value_error(("unknown dataflow '" + wanted + "'").c_str());
+        } else if (name == "stall") {
+            const auto given = nb::cast<nb::dict>(value);
+            for (std::size_t i = 0; i < kCauses; ++i) {
+                if (given.contains(kCauseNames[i])) c.causes[i] = nb::cast<Cycle>(given[kCauseNames[i]]);
+            }
+        }
+#define ACALSIM_FIELD(field) else if (name == #field) c.field = nb::cast<decltype(c.field)>(value);
+        ACALSIM_COMPLETION_NUMBERS(ACALSIM_FIELD)
+#undef ACALSIM_FIELD
+        else throw nb::key_error(("unknown field '" + name + "' of a Completion").c_str());
+    }
+    return c;
+}
+
 /// An Engine for Python. Each call releases the interpreter's lock while the engine works, and takes it back every
 /// moment for Ctrl-C and whoever wants to hear of progress. A call while another one is at work, from a second thread
 /// or from a progress callback, raises.
@@ -129,29 +175,26 @@ NB_MODULE(_engine, m) {
     m.doc() = "Cycle-level timing engine of the accelerator.";
     nb::set_leak_warnings(false);  // torch's compile caches keep sessions alive until the process ends
 
-    nb::class_<Completion>(m, "Completion", "A finished command; cycles count from the doorbell to an idle device.")
-        .def_ro("id", &Completion::id)
-        .def_ro("start", &Completion::start)
-        .def_ro("end", &Completion::end)
-        .def_ro("array_cycles", &Completion::array_cycles)
-        .def_ro("array_busy", &Completion::array_busy)
-        .def_ro("vector_busy", &Completion::vector_busy)
-        .def_ro("bytes_read", &Completion::bytes_read)
-        .def_ro("bytes_written", &Completion::bytes_written)
-        .def_ro("macs", &Completion::macs)
-        .def_ro("vector_ops", &Completion::vector_ops)
-        .def_ro("mac_dtype", &Completion::mac_dtype)
-        .def_ro("dataflow", &Completion::dataflow)
-        .def_ro("scratchpad_bytes", &Completion::scratchpad_bytes)
-        .def_ro("accumulator_bytes", &Completion::accumulator_bytes)
-        .def_ro("bursts", &Completion::bursts)
-        .def_ro("row_hits", &Completion::row_hits)
-        .def_ro("bank_conflict_cycles", &Completion::bank_conflict_cycles)
-        .def_prop_ro("stall", [](const Completion& c) {
-            nb::dict causes;
-            for (std::size_t i = 0; i < kCauses; ++i) causes[kCauseNames[i]] = c.causes[i];
-            return causes;
-        });
+    nb::class_<Completion> completion(m, "Completion",
+                                      "A finished command; cycles count from the doorbell to an idle device.");
+    completion
+        .def(
+            "__init__",
+            [](Completion* self, const nb::kwargs& values) { new (self) Completion(make_completion(values)); },
+            "The inverse of to_dict(); what is not given is 0.")
+        .def("to_dict", &to_dict, "All fields by name, as JSON values.")
+        .def("__eq__",
+             [](const Completion& a, const nb::object& b) {
+                 return nb::isinstance<Completion>(b) && to_dict(a).equal(to_dict(nb::cast<const Completion&>(b)));
+             })
+        .def("__getstate__", &to_dict)
+        .def("__setstate__",
+             [](Completion& self, const nb::dict& values) { new (&self) Completion(make_completion(values)); })
+        .def_prop_ro("dataflow", [](const Completion& c) { return c.dataflow; })
+        .def_prop_ro("stall", &stall);
+#define ACALSIM_PROPERTY(name) completion.def_ro(#name, &Completion::name);
+    ACALSIM_COMPLETION_NUMBERS(ACALSIM_PROPERTY)
+#undef ACALSIM_PROPERTY
 
     nb::class_<ChannelStats>(m, "ChannelStats", "What one memory channel has moved since the canonical state.")
         .def_ro("bytes_read", &ChannelStats::bytes_read)
@@ -159,13 +202,7 @@ NB_MODULE(_engine, m) {
         .def_ro("bursts", &ChannelStats::bursts)
         .def_ro("row_hits", &ChannelStats::row_hits);
 
-    nb::class_<Interval>(m, "Interval", "A command's use of a unit, in cycles from the doorbell.")
-        .def_prop_ro("unit", [](const Interval& i) { return kUnitNames[static_cast<std::size_t>(i.unit)]; })
-        .def_ro("core", &Interval::core)
-        .def_ro("index", &Interval::index)
-        .def_ro("command", &Interval::command)
-        .def_ro("begin", &Interval::begin)
-        .def_ro("end", &Interval::end);
+    m.attr("UNITS") = nb::cast(std::vector<std::string>(kUnitNames, kUnitNames + kUnits));
 
     nb::class_<PyEngine>(m, "Engine",
                          "Schedules commands; see device/timing.py for the configuration. One thread at a time may use "
@@ -238,12 +275,14 @@ NB_MODULE(_engine, m) {
             "channels", [](PyEngine& e) { return e.use([](Engine& engine) { return engine.channels(); }); },
             "One ChannelStats per memory channel, since the canonical state.")
         .def(
-            "record_intervals", [](PyEngine& e) { e.use([](Engine& engine) { engine.record_intervals(); }); },
-            "Record every use of a unit from now on.")
-        .def(
             "intervals",
-            [](PyEngine& e) { return e.use([](Engine& engine) { return std::vector(engine.intervals()); }); },
-            "The uses recorded since the canonical state.")
+            [](PyEngine& e) {
+                const std::vector<Interval> uses = e.use([](Engine& engine) { return engine.intervals(); });
+                return nb::bytes(reinterpret_cast<const char*>(uses.data()), uses.size() * sizeof(Interval));
+            },
+            "Uses of the units since the canonical state, packed: u32 unit (an index of UNITS), core, index, command; "
+            "u64 "
+            "begin, end, busy, bytes.")
         .def("stats", [](PyEngine& e) {
             const Stats s = e.use([](Engine& engine) { return engine.stats(); });
             nb::dict d;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acalsim_backend._engine import UNITS, Completion
 from acalsim_backend.errors import InputError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.program.commands import Gemm, Softmax
@@ -20,6 +22,8 @@ from acalsim_backend.program.enums import DType, Placement
 from acalsim_backend.program.program import Origin, Program, Tensor, TensorKind
 from acalsim_backend.program.view import View
 from acalsim_backend.report.model import Cycles, OpRow, Outputs, RunReport
+from acalsim_backend.run import timeline
+from acalsim_backend.run.timeline import UnitUses
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "report.schema.json").read_text())
 
@@ -61,29 +65,31 @@ def result(**changes: object) -> SimpleNamespace:
         start_cycle=0,
         end_cycle=1000,
         cpu_instructions=0,
-        macs=8 * 16 * 32,
-        array_busy=150,
-        vector_busy=0,
-        bytes_read=2688,
-        bytes_written=1024,
-        vector_ops=256,
-        stall={"array": 150, "dram": 850},
-        bursts=60,
-        row_hits=45,
-        bank_conflict_cycles=7,
+        completion=Completion(
+            end=1000,
+            macs=8 * 16 * 32,
+            array_busy=150,
+            bytes_read=2688,
+            bytes_written=1024,
+            vector_ops=256,
+            stall={"array": 150, "dram": 850},
+            bursts=60,
+            row_hits=45,
+            bank_conflict_cycles=7,
+            dataflow="ws",
+        ),
     )
     softmax = SimpleNamespace(
         start_cycle=1000,
         end_cycle=5000,
         cpu_instructions=4000,
-        macs=0,
-        array_busy=0,
-        vector_busy=0,
-        bytes_read=0,
-        bytes_written=0,
+        completion=None,
     )
+    uses = struct.pack("<4I4Q", UNITS.index("array"), 0, 0, 0, 100, 250, 150, 0)
+    uses += struct.pack("<4I4Q", UNITS.index("dma"), 0, 1, 0, 0, 100, 100, 2688)
     values = {
         "channels": (),
+        "units": (UnitUses(0, 0, uses),),
         "timings": [gemm, softmax],
         "cycles_total": 5000,
         "cycles_cpu": 4000,
@@ -110,15 +116,15 @@ def test_has_every_command_a_row_that_names_what_it_covers(report):
 
 def test_does_a_row_say_what_limited_it(report):
     gemm, softmax = report.ops
-    assert gemm.stall == {"array": 150, "dram": 850}
-    assert (gemm.row_hit_rate, gemm.bank_conflict_cycles) == (0.75, 7)
+    assert {cause: cycles for cause, cycles in gemm.device.stall.items() if cycles} == {"array": 150, "dram": 850}
+    assert (gemm.row_hit_rate, gemm.device.bank_conflict_cycles) == (0.75, 7)
     # 8192 operations and 3712 bytes in 1000 ns; arrays of 512 Gop/s, memory of 25.6 GB/s.
     assert gemm.roofline["bound"] == "memory"
     assert gemm.roofline["intensity"] == pytest.approx(8192 / 3712)
     assert gemm.roofline["attainable_gops"] == pytest.approx(8192 / 3712 * 25.6)
     assert gemm.roofline["achieved_gops"] == pytest.approx(8.192)
     assert gemm.roofline["fraction"] == pytest.approx(3712 / 25.6 / 1000)
-    assert (softmax.stall, softmax.roofline, softmax.row_hit_rate) == (None, None, None)
+    assert (softmax.device, softmax.roofline, softmax.row_hit_rate) == (None, None, None)
 
 
 def test_is_utilization_the_share_of_array_peak_over_the_span(report):
@@ -132,9 +138,9 @@ def test_are_bytes_the_engines_on_the_accelerator_and_the_operands_elsewhere(rep
 
 
 def test_does_a_machine_without_timing_give_null_cycles():
-    untimed = RunReport.build(
-        linear_softmax(), result(instructions_retired=None), HardwareConfig(), model="toy", machine="native"
-    )
+    program = linear_softmax()
+    run = result(instructions_retired=None, timings=timeline.untimed(program.commands), units=())
+    untimed = RunReport.build(program, run, HardwareConfig(), model="toy", machine="native")
     values = untimed.to_dict()
     jsonschema.validate(values, SCHEMA)
     assert values["cycles"] == {"total": None, "cpu": None, "accelerator_busy": None}
@@ -168,9 +174,9 @@ def test_does_a_saved_report_load_as_it_was_and_ignore_what_it_does_not_know(rep
     ("text", "message"),
     [
         ("{", "cannot be read as a report"),
-        ("[]", "not a report of schema 1: it is a list"),
-        ('{"schema": 2}', "not a report of schema 1: schema is 2"),
-        ('{"schema": 1}', "not a report of schema 1: 'outputs'"),
+        ("[]", "not a report of schema 2: it is a list"),
+        ('{"schema": 1}', "not a report of schema 2: schema is 1"),
+        ('{"schema": 2}', "not a report of schema 2: 'outputs'"),
     ],
 )
 def test_does_a_file_that_is_no_report_say_so(tmp_path, text, message):
@@ -216,18 +222,49 @@ def test_does_the_table_fit_and_keep_every_number(report, width):
     assert ("model.py:7" in text) == (width >= 130)
 
 
-def test_does_the_trace_show_each_processor_in_its_own_lane(report, tmp_path):
+def trace_of(report, tmp_path):
+    """Spans (process, lane, name, begin, length) and counters (process, name, time, value) of a trace."""
     path = tmp_path / "trace.json"
     report.trace(path)
     events = json.loads(path.read_text())["traceEvents"]
-    lanes = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
-    assert list(lanes.values()) == ["CPU", "array", "vector", "DMA"]
-    spans = [(lanes[e["tid"]], e["name"], e["ts"], e["dur"]) for e in events if e["ph"] == "X"]
-    assert spans == [
-        ("array", "MATMUL+ADD", 0.0, 1.0),  # microseconds at 1000 MHz
-        ("DMA", "MATMUL+ADD", 0.0, 1.0),
-        ("CPU", "SOFTMAX", 1.0, 4.0),
+    processes = {e["pid"]: e["args"]["name"].partition(":")[0] for e in events if e["name"] == "process_name"}
+    lanes = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    spans = [
+        (processes[e["pid"]], lanes[e["pid"], e["tid"]], e["name"], e["ts"], e["dur"]) for e in events if e["ph"] == "X"
     ]
+    counters = [(processes[e["pid"]], e["name"], e["ts"], e["args"]["value"]) for e in events if e["ph"] == "C"]
+    return spans, counters
+
+
+def test_does_the_trace_show_what_units_did_and_commands_from_start_to_end(report, tmp_path):
+    spans, counters = trace_of(report, tmp_path)
+    assert spans == [  # microseconds at 1000 MHz
+        ("accelerator", "commands", "MATMUL+ADD", 0.0, 1.0),
+        ("CPU", "commands", "SOFTMAX", 1.0, 4.0),
+        ("accelerator", "core 0 array", "MATMUL+ADD", 0.1, 0.15),
+        ("accelerator", "core 0 dma 1", "MATMUL+ADD", 0.0, 0.1),
+    ]
+    bandwidth = [(at, value) for process, name, at, value in counters if name == "DRAM GB/s"]
+    assert bandwidth[0] == (0.0, 26.88)
+    assert bandwidth[-1] == (0.1, 0.0)
+    assert [(at, value) for _, name, at, value in counters if name == "DMA transfers"] == [(0.0, 1), (0.1, 0)]
+
+
+def test_are_units_of_a_second_graph_those_of_its_rows(report, tmp_path):
+    second = dataclasses.replace(report, ops=(dataclasses.replace(report.ops[0], fused=("OTHER",)), report.ops[1]))
+    spans, _ = trace_of(RunReport.concatenate([report, second]), tmp_path)
+    assert [(name, begin) for _, lane, name, begin, _ in spans if lane == "core 0 array"] == [
+        ("MATMUL+ADD", 0.1), ("OTHER", 5.1),
+    ]  # fmt: skip
+
+
+def test_do_overlapping_commands_have_lanes_of_their_own(report, tmp_path):
+    gemm = report.ops[0]
+    rows = tuple(dataclasses.replace(gemm, start_cycle=a, end_cycle=b) for a, b in ((0, 10), (5, 20), (10, 30)))
+    path = tmp_path / "trace.json"
+    dataclasses.replace(report, ops=rows, units=()).trace(path)
+    spans = [e["tid"] for e in json.loads(path.read_text())["traceEvents"] if e["ph"] == "X"]
+    assert spans == [0, 1, 0]
 
 
 def test_do_runs_in_a_row_make_one_report(report):

@@ -41,6 +41,7 @@ void Core::reset() {
     free_channels_.clear();
     for (std::uint64_t c = config_.dma.channels; c-- > 0;) free_channels_.push_back(static_cast<std::uint32_t>(c));
     channel_taken_.assign(config_.dma.channels, 0);
+    channel_bytes_.assign(config_.dma.channels, 0);
     scratch_free_ = config_.scratchpad.size;
     accumulator_free_ = config_.scratchpad.accumulator;
     array_busy_ = vector_busy_ = false;
@@ -240,7 +241,7 @@ bool Core::start_array(Cycle now) {
         array_busy_ = true;
         part.command->begin(now, Activity::kArray);
         part.command->record.array_busy += state.step.array.busy;
-        host_.occupied(Unit::kArray, index_, 0, *part.command, now, now + state.step.array.busy);
+        host_.occupied(Unit::kArray, index_, 0, *part.command, now, now + state.step.array.busy, 0);
         host_.schedule(now + state.step.array.busy, index_, CoreHost::Event::kArrayBusyEnd, id, part.next_array);
         ++part.next_array;
         return true;
@@ -260,7 +261,7 @@ bool Core::start_vector(Cycle now) {
         vector_busy_ = true;
         part.command->begin(now, Activity::kVector);
         part.command->record.vector_busy += state.step.vector.busy;
-        host_.occupied(Unit::kVector, index_, 0, *part.command, now, now + state.step.vector.busy);
+        host_.occupied(Unit::kVector, index_, 0, *part.command, now, now + state.step.vector.busy, 0);
         host_.schedule(now + state.step.vector.busy, index_, CoreHost::Event::kVectorBusyEnd, id, part.next_vector);
         ++part.next_vector;
         return true;
@@ -280,6 +281,7 @@ void Core::issue(Cycle now) {
             free_channels_.pop_back();
             channel_taken_[channel] = now;
             const auto& boxes = request.write ? state.step.stores : state.step.loads;
+            channel_bytes_[channel] = boxes[request.box].bytes();
             host_.transfer(index_, channel, id, request.step, request.write, boxes[request.box]);
         }
     }
@@ -334,7 +336,7 @@ void Core::on_transfer(Cycle now, std::uint32_t channel, std::uint32_t id, std::
     StepState& state = part.at(index);
     part.command->record.bursts += end.bursts;
     part.command->record.row_hits += end.row_hits;
-    host_.occupied(Unit::kDma, index_, channel, *part.command, channel_taken_[channel], now);
+    host_.occupied(Unit::kDma, index_, channel, *part.command, channel_taken_[channel], now, channel_bytes_[channel]);
     part.command->end(now, write ? Activity::kStore : Activity::kLoad);
     if (write) {
         if (--state.stores_left == 0) stored(now, id, index);

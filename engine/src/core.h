@@ -53,7 +53,7 @@ class CoreHost {
     virtual void transfer(std::size_t core, std::uint32_t channel, std::uint32_t part, std::uint64_t step, bool write,
                           const Box& box) = 0;
     virtual void occupied(Unit unit, std::size_t core, std::uint32_t index, const CommandState& command, Cycle begin,
-                          Cycle end) = 0;
+                          Cycle end, Bytes bytes) = 0;
     virtual void part_done(CommandState& command) = 0;
 };
 
@@ -130,6 +130,7 @@ class Core {
     std::vector<std::uint32_t> active_;
     std::vector<std::uint32_t> free_channels_;
     std::vector<Cycle> channel_taken_;
+    std::vector<Bytes> channel_bytes_;  // of its transfer
     Bytes scratch_free_ = 0, accumulator_free_ = 0;
     bool array_busy_ = false, vector_busy_ = false, progress_ = false;
 };

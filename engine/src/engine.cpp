@@ -12,6 +12,7 @@
 #include "core.h"
 #include "plan/mapper.h"
 #include "plan/plans.h"
+#include "uses.h"
 
 namespace acalsim {
 
@@ -121,8 +122,7 @@ class Engine::Impl final : public CoreHost {
     std::vector<Completion> completions() { return std::exchange(completed_, {}); }
     const Stats& stats() const { return stats_; }
     std::vector<ChannelStats> channels() const { return memory_->channels(); }
-    void record_intervals() { recording_ = true; }
-    const std::vector<Interval>& intervals() const { return intervals_; }
+    const std::vector<Interval>& intervals() const { return uses_.all(); }
 
     void schedule(Cycle at, std::size_t core, Event event, std::uint32_t part, std::uint64_t step) override {
         events_.push({at, event_order_++, core, event, part, step});
@@ -136,9 +136,10 @@ class Engine::Impl final : public CoreHost {
         memory_->issue(time_, {id, static_cast<std::uint32_t>(core), write, box});
     }
 
-    void occupied(Unit unit, std::size_t core, std::uint32_t index, const CommandState& command, Cycle begin,
-                  Cycle end) override {
-        if (recording_) intervals_.push_back({unit, core, index, command.record.id, begin, end});
+    void occupied(Unit unit, std::size_t core, std::uint32_t index, const CommandState& command, Cycle begin, Cycle end,
+                  Bytes bytes) override {
+        uses_.add({static_cast<std::uint32_t>(unit), static_cast<std::uint32_t>(core), index, command.record.id, begin,
+                   end, end - begin, bytes});
     }
 
     void part_done(CommandState& command) override {
@@ -203,7 +204,7 @@ class Engine::Impl final : public CoreHost {
         events_ = {};
         nodes_.clear();
         by_id_.clear();
-        intervals_.clear();
+        uses_.clear();
         memory_->reset();
         link_.reset();
         for (auto& core : cores_) core->reset();
@@ -225,7 +226,7 @@ class Engine::Impl final : public CoreHost {
             CommandState& command = nodes_[event.step]->command;
             command.record.start = command.record.end = time_;
             command.begin(time_, CommandState::Activity::kLaunch);
-            occupied(Unit::kLaunch, 0, 0, command, time_, time_ + config_.launch);
+            occupied(Unit::kLaunch, 0, 0, command, time_, time_ + config_.launch, 0);
         } else if (event.core == kTransferEnd) {
             end_transfer(static_cast<std::uint32_t>(event.step));
         } else if (event.core == kLaunchEnd) {
@@ -292,8 +293,7 @@ class Engine::Impl final : public CoreHost {
     std::priority_queue<Scheduled> events_;
     std::vector<Flying> flying_;
     std::vector<TransferEnd> ended_;
-    std::vector<Interval> intervals_;
-    bool recording_ = false;
+    Uses uses_;
     std::vector<Completion> completed_;
     Stats stats_;
     Cycle epoch_ = 0, time_ = 0, launcher_free_ = 0;
@@ -319,7 +319,6 @@ Progress Engine::progress() { return impl_->progress(); }
 double Engine::estimate(const void* command, std::size_t size) { return impl_->estimate(command, size); }
 const Stats& Engine::stats() const { return impl_->stats(); }
 std::vector<ChannelStats> Engine::channels() const { return impl_->channels(); }
-void Engine::record_intervals() { impl_->record_intervals(); }
 const std::vector<Interval>& Engine::intervals() const { return impl_->intervals(); }
 
 }  // namespace acalsim

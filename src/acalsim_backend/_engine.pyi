@@ -22,6 +22,8 @@ class Completion:
     bank_conflict_cycles: int
     @property
     def stall(self) -> dict[str, int]: ...
+    def __init__(self, **values: int | str | dict[str, int]) -> None: ...
+    def to_dict(self) -> dict[str, int | str | dict[str, int]]: ...
 
 class ChannelStats:
     """What one memory channel has moved since the canonical state."""
@@ -31,15 +33,7 @@ class ChannelStats:
     bursts: int
     row_hits: int
 
-class Interval:
-    """A command's use of a unit, in cycles from the doorbell."""
-
-    unit: str
-    core: int
-    index: int
-    command: int
-    begin: int
-    end: int
+UNITS: list[str]
 
 class Engine:
     """Schedules commands; see device/timing.py for the configuration.
@@ -58,6 +52,5 @@ class Engine:
     def pin_mapping(self, command: bytes, mapping: str) -> None: ...
     def completions(self) -> list[Completion]: ...
     def channels(self) -> list[ChannelStats]: ...
-    def record_intervals(self) -> None: ...
-    def intervals(self) -> list[Interval]: ...
+    def intervals(self) -> bytes: ...
     def stats(self) -> dict[str, int]: ...

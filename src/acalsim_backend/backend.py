@@ -375,7 +375,8 @@ def _warn_at(source: str, text: str) -> None:
 
 
 def _nbytes(report: RunReport) -> int:
-    return _BYTES_PER_ROW * (len(report.ops) + 1)
+    uses = 0 if report.memoised else sum(len(unit.uses) for unit in report.units)  # else another report has them, too
+    return _BYTES_PER_ROW * (len(report.ops) + 1) + uses
 
 
 def _shape(value: Any) -> tuple[Any, ...] | None:

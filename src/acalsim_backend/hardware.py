@@ -220,6 +220,11 @@ class HardwareConfig:
                 ]
         return "\n".join(lines) + "\n"
 
+    @property
+    def macs_per_cycle(self) -> int:
+        """Multiply-adds that all arrays of one accelerator can begin in a cycle."""
+        return self.accelerator.cores * self.array.count * self.array.rows * self.array.cols
+
     def cpu_to_device_cycles(self, instructions: int) -> int:
         """Retired instructions as accelerator cycles: exact ratio, rounded up."""
         ratio = self._device_cycles_per_instruction

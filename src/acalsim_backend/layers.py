@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from acalsim_backend.device.limits import roofline, row_hit_rate, total_channels
+from acalsim_backend.device.limits import roofline, row_hit_rate, total_channels, utilization
 from acalsim_backend.device.registers import RAM_BASE, RESERVED_BYTES
 from acalsim_backend.device.timing import Completion, Timing, energy_pj
 from acalsim_backend.errors import InputError, UnknownNameError, UsageError
@@ -323,15 +323,13 @@ def time_layers(
 
 def _row(name: str, completion: Completion, hardware: HardwareConfig) -> dict[str, Any]:
     cycles = completion.end - completion.start
-    array = hardware.array
-    peak = hardware.accelerator.cores * array.count * array.rows * array.cols
     moved = completion.bytes_read + completion.bytes_written
     return {
         "name": name,
         "array_cycles": completion.array_cycles if completion.macs else None,
         "cycles": cycles,
         "stall": completion.stall,
-        "utilization": completion.macs / (peak * cycles) if cycles else 0.0,
+        "utilization": utilization(completion, hardware),
         "dram_bytes_read": completion.bytes_read,
         "dram_bytes_written": completion.bytes_written,
         "energy_pj": energy_pj(completion, hardware),
@@ -339,5 +337,5 @@ def _row(name: str, completion: Completion, hardware: HardwareConfig) -> dict[st
         "bank_conflict_cycles": completion.bank_conflict_cycles,
         "dram_gbytes_per_s": moved * hardware.accelerator.frequency_mhz / 1000 / cycles if cycles else 0.0,
         "row_hit_rate": row_hit_rate(completion.row_hits, completion.bursts),
-        "roofline": asdict(place) if (place := roofline(completion, cycles, hardware)) else None,
+        "roofline": asdict(place) if (place := roofline(completion, hardware)) else None,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 import subprocess
 import sys
 from collections import defaultdict
@@ -14,7 +15,7 @@ from engine_support import config, layer, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acalsim_backend._engine import Engine
+from acalsim_backend._engine import UNITS, Engine
 from acalsim_backend.layers import Layer
 from acalsim_backend.program.commands import Barrier, Fill, Gemm
 from acalsim_backend.program.enums import DType
@@ -143,13 +144,14 @@ def test_does_a_barrier_wait_for_what_it_names():
 @given(LAYERS, HARDWARE)
 def test_is_no_unit_used_twice_at_once(commands, hardware):
     engine = Engine(config("edge", **hardware))
-    engine.record_intervals()
     for command in commands.commands:
         engine.submit(0, command.encode())
     engine.run()
-    units = defaultdict(list)
-    for use in engine.intervals():
-        units[use.unit, use.core, use.index].append((use.begin, use.end))
+    units, moved = defaultdict(list), 0
+    for unit, core, index, _, begin, end, busy, nbytes in struct.iter_unpack("<4I4Q", engine.intervals()):
+        assert busy == end - begin
+        units[UNITS[unit], core, index].append((begin, end))
+        moved += nbytes
     assert {unit for unit, _, _ in units} <= {"launch", "array", "vector", "dma"}
     for uses in units.values():
         uses.sort()
@@ -158,6 +160,23 @@ def test_is_no_unit_used_twice_at_once(commands, hardware):
     for unit, busy in (("array", "array_busy"), ("vector", "vector_busy")):
         recorded = sum(end - begin for (name, _, _), uses in units.items() if name == unit for begin, end in uses)
         assert recorded == sum(getattr(row, busy) for row in rows)
+    assert moved == sum(row.bytes_read + row.bytes_written for row in rows)
+
+
+def test_are_uses_bounded_and_their_sums_kept():
+    commands = layer("gemm", 1024, 1024, 1024).commands
+    engine = Engine(
+        config("edge", array__rows=4, array__cols=4, scratchpad__size_kib=16, scratchpad__accumulator_kib=4)
+    )
+    for command in commands:
+        engine.submit(0, command.encode())
+    engine.run()
+    (row,) = engine.completions()
+    uses = list(struct.iter_unpack("<4I4Q", engine.intervals()))
+    assert len(uses) <= 1 << 16
+    assert sum(busy for unit, *_, busy, _ in uses if UNITS[unit] == "array") == row.array_busy
+    assert sum(nbytes for *_, nbytes in uses) == row.bytes_read + row.bytes_written
+    assert any(busy < end - begin for *_, begin, end, busy, _ in uses)
 
 
 def cycles_with_mappings_of(layer, mappings, hardware, **changes):

@@ -122,8 +122,8 @@ def test_do_cycles_add_up_on_one_timeline(unicorn: Session) -> None:
     assert all(0 <= start < end <= result.cycles_total for start, end in times)
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(times))
     assert [t.cpu_instructions > 0 for t in result.timings] == [False, True, False, False]
-    assert result.timings[0].macs == 64**3
-    assert result.timings[0].bytes_read >= 2 * 4 * 64 * 64
+    assert result.timings[0].completion.macs == 64**3
+    assert result.timings[0].completion.bytes_read >= 2 * 4 * 64 * 64
     busy = (times[0][1] - times[0][0]) + (times[3][1] - times[2][0])
     assert busy <= result.cycles_accelerator_busy
     unicorn.free(weight)

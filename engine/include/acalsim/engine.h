@@ -53,13 +53,15 @@ enum class Unit : std::size_t { kLaunch, kArray, kVector, kDma };
 constexpr std::size_t kUnits = 4;
 extern const char* const kUnitNames[kUnits];
 
-/// A command's use of a unit from `begin` up to, not including, `end`.
+/// A command's use of a unit from `begin` up to, not including, `end`; `busy` of these cycles it was in use. They are
+/// fewer where short gaps between uses were closed to bound what is kept.
 struct Interval {
-    Unit unit;
-    std::size_t core;
+    std::uint32_t unit;  // a Unit
+    std::uint32_t core;
     std::uint32_t index;  // which of a core's DMA channels
     std::uint32_t command;
-    Cycle begin, end;
+    Cycle begin, end, busy;
+    Bytes bytes;  // that the DMA moved
 };
 
 /// Totals since the engine was made.
@@ -129,11 +131,11 @@ class Engine {
     /// What the channels of the memory have moved since the canonical state.
     std::vector<ChannelStats> channels() const;
 
-    /// Records every use of a unit from now on.
-    void record_intervals();
-
-    /// The uses recorded since the canonical state, in order of their end.
+    /// Uses of the units since the canonical state, in order of their first end. Those of one command on one unit that
+    /// touch are one; beyond kMostIntervals, so are those with short gaps between them, down to one for each command
+    /// and unit.
     const std::vector<Interval>& intervals() const;
+    static constexpr std::size_t kMostIntervals = std::size_t{1} << 16;
 
   private:
     class Impl;

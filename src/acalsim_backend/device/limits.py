@@ -8,22 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from acalsim_backend.hardware import HardwareConfig
 
-
-class Work(Protocol):
-    """What counts of a command: the engine's Completion, or a CommandTiming."""
-
-    @property
-    def macs(self) -> int: ...
-    @property
-    def vector_ops(self) -> int: ...
-    @property
-    def bytes_read(self) -> int: ...
-    @property
-    def bytes_written(self) -> int: ...
+if TYPE_CHECKING:
+    from acalsim_backend._engine import Completion
 
 
 @dataclass(frozen=True)
@@ -44,14 +34,21 @@ class Roofline:
     bound: Literal["compute", "memory"]
 
 
-def roofline(work: Work, cycles: int, hardware: HardwareConfig) -> Roofline | None:
-    """The place of ``work`` that took ``cycles`` device cycles; None if it took none."""
+def utilization(work: Completion, hardware: HardwareConfig) -> float:
+    """Multiply-adds over what the arrays could have done in the command's span, 0..1."""
+    cycles = work.end - work.start
+    return min(work.macs / (hardware.macs_per_cycle * cycles), 1.0) if cycles else 0.0
+
+
+def roofline(work: Completion, hardware: HardwareConfig) -> Roofline | None:
+    """The place of a command; None if it took no time."""
+    cycles = work.end - work.start
     if cycles <= 0:
         return None
-    accelerator, array = hardware.accelerator, hardware.array
+    accelerator = hardware.accelerator
     ghz = accelerator.frequency_mhz / 1000
     if work.macs:
-        operations, per_cycle = 2 * work.macs, 2 * accelerator.cores * array.count * array.rows * array.cols
+        operations, per_cycle = 2 * work.macs, 2 * hardware.macs_per_cycle
     else:
         operations, per_cycle = work.vector_ops, accelerator.cores * hardware.vector.lanes
     moved = work.bytes_read + work.bytes_written

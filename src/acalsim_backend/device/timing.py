@@ -8,7 +8,7 @@ import math
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from acalsim_backend._engine import Completion, Engine
@@ -23,6 +23,7 @@ from acalsim_backend.program.enums import DType
 __all__ = ["Completion", "SegmentTiming", "Timing", "energy_pj", "engine_config"]
 
 _MEMO_SEGMENTS = 4096
+_MEMO_BYTES = 64 << 20
 _ALIGNMENT = 64
 """Bytes; what tensors start at multiples of, wherever they lie."""
 
@@ -31,13 +32,14 @@ _ALIGNMENT = 64
 class SegmentTiming:
     """What the engine says of one segment, in device cycles from its doorbell.
 
-    ``completions`` are in order of completion, ``channels`` those of the memory. ``memoised`` is True when an equal
-    segment had been timed before.
+    ``completions`` are in order of completion, ``channels`` those of the memory, ``uses`` what its units were used
+    for, packed as :class:`Engine` gives them. ``memoised`` is True when an equal segment had been timed before.
     """
 
     cycles: int
     completions: tuple[Completion, ...]
     channels: tuple[Channel, ...] = ()
+    uses: bytes = field(default=b"", repr=False)
     memoised: bool = False
 
 
@@ -57,6 +59,7 @@ class Timing:
         except ValueError as error:
             raise HardwareError(f"{hardware.name}: {error}") from None
         self._memo: OrderedDict[bytes, SegmentTiming] = OrderedDict()
+        self._memo_bytes = 0
         self._now = 0
         self._lock = make_lock(Rank.DEVICE)
 
@@ -105,16 +108,18 @@ class Timing:
             self._engine.abandon()
             raise
         channels = tuple(Channel(c.bytes_read, c.bytes_written, c.bursts, c.row_hits) for c in self._engine.channels())
-        timing = SegmentTiming(self._now - begin, completions, channels)
+        timing = SegmentTiming(self._now - begin, completions, channels, self._engine.intervals())
         for alias in {key, raw}:
             self._remember(alias, replace(timing, memoised=True))
         return timing
 
     def _remember(self, key: bytes, timing: SegmentTiming) -> None:
+        if key not in self._memo:
+            self._memo_bytes += len(timing.uses)
         self._memo[key] = timing
         self._memo.move_to_end(key)
-        while len(self._memo) > _MEMO_SEGMENTS:
-            self._memo.popitem(last=False)
+        while len(self._memo) > _MEMO_SEGMENTS or (self._memo_bytes > _MEMO_BYTES and len(self._memo) > 2):
+            self._memo_bytes -= len(self._memo.popitem(last=False)[1].uses)
 
     def stats(self) -> dict[str, int]:
         """Totals over everything that was timed (memoised segments count once)."""

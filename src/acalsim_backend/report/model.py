@@ -1,6 +1,6 @@
 """The report of one run: a row per Command, totals, and the three forms in which people read it.
 
-``to_dict`` is JSON, schema 1 (``docs/report.schema.json``); ``table`` is text; ``trace`` opens in Perfetto. All cycles
+``to_dict`` is JSON, schema 2 (``docs/report.schema.json``); ``table`` is text; ``trace`` opens in Perfetto. All cycles
 are accelerator cycles. Values that a machine cannot know are None (null), never NaN.
 """
 
@@ -19,17 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from acalsim_backend import files
-from acalsim_backend.device.limits import roofline, row_hit_rate
+from acalsim_backend.device.limits import roofline, row_hit_rate, utilization
 from acalsim_backend.errors import InputError
-from acalsim_backend.program.enums import Placement
 
 if TYPE_CHECKING:
+    from acalsim_backend._engine import Completion
     from acalsim_backend.hardware import HardwareConfig
     from acalsim_backend.program.commands import Command
     from acalsim_backend.program.program import Program
     from acalsim_backend.run.session import CommandTiming, RunResult
+    from acalsim_backend.run.timeline import UnitUses
 
-SCHEMA = 1
+SCHEMA = 2
 _PACKAGES = ("acalsim_backend", "torch", "numpy", "unicorn", "ziglang")
 
 
@@ -60,10 +61,9 @@ class OpRow:
 
     ``fused`` lists the types of the IR operations that it covers. ``bytes_read`` and ``bytes_written`` are what the
     accelerator moved from and to DRAM; on other processors, the distinct bytes of the operands. ``utilization`` is
-    multiply-adds over what the arrays could have done in the row's span. ``stall`` says what the cycles of the span
-    went to, ``row_hit_rate`` what share of the DRAM bursts found their row open, ``bank_conflict_cycles`` how long
-    scratchpad banks delayed a unit, ``roofline`` how near the row came to which bound (see ``device/limits.py``). All
-    of these are None off the accelerator.
+    multiply-adds over what the arrays could have done in the row's span. ``roofline`` says how near the row came to
+    which bound (see ``device/limits.py``), ``device`` is the engine's own record. All three are None off the
+    accelerator.
     """
 
     name: str
@@ -79,12 +79,8 @@ class OpRow:
     bytes_written: int
     utilization: float | None
     instructions: int | None = None
-    array_busy: int = 0
-    vector_busy: int = 0
-    stall: Mapping[str, int] | None = None
-    row_hit_rate: float | None = None
-    bank_conflict_cycles: int | None = None
     roofline: Mapping[str, Any] | None = None
+    device: Completion | None = None
 
     @property
     def cycles(self) -> int | None:
@@ -92,6 +88,11 @@ class OpRow:
         if self.start_cycle is None or self.end_cycle is None:
             return None
         return self.end_cycle - self.start_cycle
+
+    @property
+    def row_hit_rate(self) -> float | None:
+        """Share of the DRAM bursts that found their row open; None where there are no rows."""
+        return row_hit_rate(self.device.row_hits, self.device.bursts) if self.device is not None else None
 
     def shifted(self, cycles: int) -> OpRow:
         """The same row ``cycles`` later."""
@@ -117,6 +118,8 @@ class RunReport:
     wall_s: Mapping[str, float | None] = field(default_factory=dict)
     memoised: bool = False
     channels: tuple[Mapping[str, Any], ...] = ()
+    units: tuple[UnitUses, ...] = field(default=(), repr=False, compare=False)
+    """What the units did, for the trace; not part of the JSON."""
 
     @classmethod
     def build(
@@ -151,6 +154,7 @@ class RunReport:
             wall_s=dict.fromkeys(("eager", "compile", "build", "simulate")) | dict(wall_s or {}),
             memoised=result.memoised,
             channels=tuple(c.to_dict(result.cycles_accelerator_busy or 0, hardware) for c in result.channels),
+            units=result.units,
         )
 
     @classmethod
@@ -185,8 +189,13 @@ class RunReport:
         if not others:
             return first
         ops: list[OpRow] = []
+        units: list[UnitUses] = []
         start = 0
         for report in reports:
+            units += (
+                dataclasses.replace(u, start_cycle=u.start_cycle + start, first_row=u.first_row + len(ops))
+                for u in report.units
+            )
             ops += (row.shifted(start) for row in report.ops)
             start += report.cycles.total or 0
         return dataclasses.replace(
@@ -195,6 +204,7 @@ class RunReport:
             cycles=Cycles(*(_sum(getattr(r.cycles, f.name) for r in reports) for f in dataclasses.fields(Cycles))),
             instructions_retired=_sum(report.instructions_retired for report in reports),
             ops=tuple(ops),
+            units=tuple(units),
             fallbacks=tuple(fallback for report in reports for fallback in report.fallbacks),
             wall_s={name: _sum(report.wall_s.get(name) for report in reports) for name in first.wall_s},
             memoised=any(report.memoised for report in reports),
@@ -203,7 +213,8 @@ class RunReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values; every number is finite."""
-        values = _jsonable({"schema": SCHEMA} | {f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
+        kept = (f.name for f in dataclasses.fields(self) if f.name != "units")
+        values = _jsonable({"schema": SCHEMA} | {name: getattr(self, name) for name in kept})
         assert isinstance(values, dict)
         return values
 
@@ -224,7 +235,7 @@ class RunReport:
             known = _known(cls, values)
             known["outputs"] = Outputs(**_known(Outputs, values["outputs"]))
             known["cycles"] = Cycles(**_known(Cycles, values["cycles"]))
-            known["ops"] = tuple(OpRow(**_known(OpRow, row) | {"fused": tuple(row["fused"])}) for row in values["ops"])
+            known["ops"] = tuple(map(_read_row, values["ops"]))
             known["fallbacks"] = tuple(values.get("fallbacks", ()))
             known["channels"] = tuple(values.get("channels", ()))
             return cls(**known)
@@ -288,13 +299,9 @@ class RunReport:
 def _row(program: Program, command: Command, timing: CommandTiming, hardware: HardwareConfig, timed: bool) -> OpRow:
     first, count = command.origin
     covered = program.origins[first : first + count]
-    on_accelerator = command.placement is Placement.ACCELERATOR and timed
     start, end = (timing.start_cycle, timing.end_cycle) if timed else (None, None)
-    utilization = None
-    if on_accelerator and start is not None and end is not None:
-        array = hardware.array
-        peak = (end - start) * array.rows * array.cols * array.count * hardware.accelerator.cores
-        utilization = min(timing.macs / peak, 1.0) if peak else 0.0
+    done = timing.completion
+    place = None if done is None else roofline(done, hardware)
     return OpRow(
         name=covered[-1].text.partition(" = ")[0] if covered else f"command_{command.id}",
         type=command.opcode.name,
@@ -305,24 +312,22 @@ def _row(program: Program, command: Command, timing: CommandTiming, hardware: Ha
         start_cycle=start,
         end_cycle=end,
         flops=sum(o.flops for o in covered),
-        bytes_read=timing.bytes_read if on_accelerator else sum(v.nbytes for v in command.reads()),
-        bytes_written=timing.bytes_written if on_accelerator else sum(v.nbytes for v in command.writes()),
-        utilization=utilization,
-        instructions=timing.cpu_instructions if timed and not on_accelerator else None,
-        array_busy=timing.array_busy if on_accelerator else 0,
-        vector_busy=timing.vector_busy if on_accelerator else 0,
-        **(_limits(timing, hardware) if on_accelerator else {}),
+        bytes_read=done.bytes_read if done else sum(v.nbytes for v in command.reads()),
+        bytes_written=done.bytes_written if done else sum(v.nbytes for v in command.writes()),
+        utilization=utilization(done, hardware) if done else None,
+        instructions=timing.cpu_instructions if timed and done is None else None,
+        roofline=dict(vars(place)) if place else None,
+        device=done,
     )
 
 
-def _limits(timing: CommandTiming, hardware: HardwareConfig) -> dict[str, Any]:
-    place = roofline(timing, timing.end_cycle - timing.start_cycle, hardware)
-    return {
-        "stall": timing.stall,
-        "row_hit_rate": row_hit_rate(timing.row_hits, timing.bursts),
-        "bank_conflict_cycles": timing.bank_conflict_cycles,
-        "roofline": dict(vars(place)) if place else None,
-    }
+def _read_row(values: Mapping[str, Any]) -> OpRow:
+    device = values.get("device")
+    if device is not None:
+        from acalsim_backend._engine import Completion
+
+        device = Completion(**device)
+    return OpRow(**_known(OpRow, values) | {"fused": tuple(values["fused"]), "device": device})
 
 
 def _sum(values: Iterable[Any]) -> Any:
@@ -346,7 +351,9 @@ def _known(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _jsonable(value: Any) -> Any:
-    """Dataclasses and mappings as dicts, sequences as lists, NaN and infinities as None."""
+    """Dataclasses, mappings and what has a ``to_dict`` as dicts, sequences as lists, NaN and infinities as None."""
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

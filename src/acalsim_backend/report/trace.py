@@ -1,47 +1,139 @@
-"""A report as a Chrome trace, which opens in Perfetto."""
+"""A report as a Chrome trace, which opens in Perfetto.
+
+One process for the CPU and one for each accelerator. An accelerator has a lane for each of its units, which shows what
+the engine says that the unit did, lanes for its commands from start to end, and counters. The format is the Trace Event
+Format of Chromium's about:tracing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from acalsim_backend.report.model import RunReport
+    from acalsim_backend.report.model import OpRow, RunReport
+
+_USE = struct.Struct("<4I4Q")  # unit, core, index, command; begin, end, busy, bytes
+_CPU, _FIRST_DEVICE = 1, 2  # process ids
+_COMMANDS = 0  # thread id of the first lane of commands; units have those from _UNITS on
+_UNITS = 100
+_BINS = 2048
+"""Steps of a counter over a whole run."""
 
 
 def events(report: RunReport) -> Iterator[dict[str, Any]]:
-    """The trace's events."""
-    lanes = ("CPU", "array", "vector", "DMA")
-    yield {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": f"{report.model} on {report.hardware}"}}
-    for tid, lane in enumerate(lanes):
-        yield {"ph": "M", "pid": 1, "tid": tid, "name": "thread_name", "args": {"name": lane}}
-        yield {"ph": "M", "pid": 1, "tid": tid, "name": "thread_sort_index", "args": {"sort_index": tid}}
+    """The trace's events; of a report that was read from a file, which has no units, those of the commands."""
     mhz = report.clock_mhz["accelerator"]
+    devices = sorted({unit.device for unit in report.units} | {0})
+    yield _named("process_name", _CPU, 0, f"CPU: {report.model} on {report.hardware}")
+    yield _named("thread_name", _CPU, 0, "commands")
+    for device in devices:
+        name = "accelerator" if len(devices) == 1 else f"accelerator {device}"
+        yield _named("process_name", _FIRST_DEVICE + device, 0, name)
+    yield from _commands(report, mhz)
+    for device in devices:
+        yield from _device(report, device, mhz)
+
+
+def _commands(report: RunReport, mhz: int) -> Iterator[dict[str, Any]]:
+    ends: list[int] = []  # of the lanes of commands on accelerators, which overlap
     for i, row in enumerate(report.ops):
-        if row.start_cycle is None or row.cycles is None:
+        if row.start_cycle is None or row.end_cycle is None:
             continue
-        used = {
-            "CPU": row.placement != "accelerator",
-            "array": row.array_busy > 0,
-            "vector": row.vector_busy > 0,
-            "DMA": row.placement == "accelerator" and row.bytes_read + row.bytes_written > 0,
-        }
-        args = {"row": i, "cycles": row.cycles, "flops": row.flops, "module": row.module, "source": row.source}
-        own: dict[str, dict[str, object]] = {
-            "CPU": {"instructions": row.instructions},
-            "array": {"busy_cycles": row.array_busy, "utilization": row.utilization},
-            "vector": {"busy_cycles": row.vector_busy},
-            "DMA": {"bytes_read": row.bytes_read, "bytes_written": row.bytes_written},
-        }
-        for tid, lane in enumerate(lanes):
-            if used[lane]:
-                yield {
-                    "ph": "X",
-                    "pid": 1,
-                    "tid": tid,
-                    "name": "+".join(row.fused) or row.type,
-                    "cat": row.placement,
-                    "ts": row.start_cycle / mhz,
-                    "dur": row.cycles / mhz,
-                    "args": args | own[lane],
-                }
+        pid, tid = _CPU, 0
+        if row.placement == "accelerator":
+            pid = _FIRST_DEVICE
+            tid = next((n for n, end in enumerate(ends) if end <= row.start_cycle), len(ends))
+            if tid == len(ends):
+                yield _named("thread_name", pid, _COMMANDS + tid, "commands")
+                ends.append(0)
+            ends[tid] = row.end_cycle
+        yield _span(
+            pid, _COMMANDS + tid, _title(row), row.placement, row.start_cycle, row.end_cycle, mhz, _facts(i, row)
+        )
+
+
+def _facts(index: int, row: OpRow) -> dict[str, Any]:
+    facts: dict[str, Any] = {"row": index, "cycles": row.cycles, "flops": row.flops, "module": row.module}
+    facts |= {"source": row.source, "bytes_read": row.bytes_read, "bytes_written": row.bytes_written}
+    if row.device is None:
+        return facts | {"instructions": row.instructions}
+    return facts | {"utilization": row.utilization, "row_hit_rate": row.row_hit_rate, **row.device.to_dict()}
+
+
+def _device(report: RunReport, device: int, mhz: int) -> Iterator[dict[str, Any]]:
+    """Lanes and counters of one accelerator's units."""
+    from acalsim_backend._engine import UNITS
+
+    pid = _FIRST_DEVICE + device
+    lanes: dict[tuple[int, int, int], int] = {}
+    moved: list[tuple[int, int, int]] = []
+    flying: list[tuple[int, int]] = []
+    for segment in report.units:
+        if segment.device != device:
+            continue
+        for unit, core, index, command, begin, end, busy, nbytes in _USE.iter_unpack(segment.uses):
+            begin, end = begin + segment.start_cycle, end + segment.start_cycle
+            if (core, unit, index) not in lanes:
+                lanes[core, unit, index] = tid = _UNITS + len(lanes)
+                name = f"core {core} {UNITS[unit]}" + f" {index}" * (UNITS[unit] == "dma")
+                order = {"sort_index": _UNITS + (core * 16 + unit) * 256 + index}
+                yield _named("thread_name", pid, tid, name)
+                yield {"ph": "M", "pid": pid, "tid": tid, "name": "thread_sort_index", "args": order}
+            row = segment.first_row + command
+            facts = {"row": row, "busy_cycles": busy} | ({"bytes": nbytes} if nbytes else {})
+            tid = lanes[core, unit, index]
+            yield _span(pid, tid, _title(report.ops[row]), UNITS[unit], begin, end, mhz, facts)
+            if UNITS[unit] == "dma":
+                moved.append((begin, end, nbytes))
+                flying += [(begin, 1), (end, -1)]
+    yield from _counter(pid, "DRAM GB/s", _bandwidth(moved, mhz), mhz)
+    yield from _counter(pid, "DMA transfers", _running_sum(flying), mhz)
+
+
+def _bandwidth(moved: list[tuple[int, int, int]], mhz: int) -> Iterator[tuple[int, float]]:
+    """Mean 10^9 bytes/s of each of equal steps of time; a transfer's bytes are spread evenly over its span."""
+    if not moved:
+        return
+    first, last = min(begin for begin, _, _ in moved), max(end for _, end, _ in moved)
+    step = max(-(-(last - first) // _BINS), 1)
+    bins = [0.0] * ((last - first) // step + 1)
+    for begin, end, nbytes in moved:
+        at = begin
+        while at < end:
+            until = min(end, first + ((at - first) // step + 1) * step)
+            bins[(at - first) // step] += nbytes * (until - at) / (end - begin)
+            at = until
+    for i, total in enumerate(bins):
+        yield first + i * step, total / step * mhz / 1000
+    yield last, 0.0
+
+
+def _running_sum(changes: list[tuple[int, int]]) -> Iterator[tuple[int, float]]:
+    total = 0
+    changes.sort()
+    for i, (at, change) in enumerate(changes):
+        total += change
+        if i + 1 == len(changes) or changes[i + 1][0] != at:
+            yield at, total
+
+
+def _counter(pid: int, name: str, values: Iterable[tuple[int, float]], mhz: int) -> Iterator[dict[str, Any]]:
+    for at, value in values:
+        yield {"ph": "C", "pid": pid, "tid": 0, "name": name, "ts": at / mhz, "args": {"value": round(value, 4)}}
+
+
+def _named(what: str, pid: int, tid: int, name: str) -> dict[str, Any]:
+    return {"ph": "M", "pid": pid, "tid": tid, "name": what, "args": {"name": name}}
+
+
+def _span(
+    pid: int, tid: int, name: str, category: str, begin: int, end: int, mhz: int, args: dict[str, Any]
+) -> dict[str, Any]:
+    times = {"ts": begin / mhz, "dur": (end - begin) / mhz}
+    return {"ph": "X", "pid": pid, "tid": tid, "name": name, "cat": category, **times, "args": args}
+
+
+def _title(row: OpRow) -> str:
+    return "+".join(row.fused) or row.type

@@ -27,7 +27,7 @@ from acalsim_backend.program.image import ImageHeader, build_image
 from acalsim_backend.program.program import Program, Tensor, TensorKind
 from acalsim_backend.run.budget import instruction_budget
 from acalsim_backend.run.heap import Block, Heap
-from acalsim_backend.run.timeline import CommandTiming, command_timings, untimed
+from acalsim_backend.run.timeline import CommandTiming, UnitUses, command_timings, unit_uses, untimed
 
 __all__ = ["Block", "CommandTiming", "LoadedProgram", "RunResult", "Session", "open_sessions"]
 
@@ -43,7 +43,8 @@ class RunResult:
     """One run of a Program: output bytes by tensor id, and cycles (None on a machine without timing).
 
     ``cycles_total`` is ``cycles_cpu`` plus ``cycles_accelerator_busy``. ``memoised`` says that every segment's cycles
-    were known from an earlier run. ``channels`` are those of the memory, over all segments.
+    were known from an earlier run. ``channels`` are those of the memory, over all segments; ``units`` say what the
+    units of the accelerators were used for.
     """
 
     outputs: dict[int, Bytes]
@@ -55,6 +56,7 @@ class RunResult:
     memoised: bool
     uart: str
     channels: tuple[Channel, ...] = ()
+    units: tuple[UnitUses, ...] = ()
 
 
 class Reclaimable(Protocol):
@@ -403,15 +405,19 @@ def read_result(
     uart: str,
 ) -> RunResult:
     """What a timed machine measured: ``header`` and ``records`` as the guest left them, and the devices' segments."""
-    segments = [s for d in _accelerators(devices) for s in d.segments]
-    segments.sort(key=lambda segment: segment.instructions)
+    found = [(number, s) for number, d in enumerate(_accelerators(devices)) for s in d.segments]
+    found.sort(key=lambda item: item[1].instructions)
+    segments = [segment for _, segment in found]
     instructions = header.instret_end - header.instret_begin
     cpu = hardware.cpu_to_device_cycles(instructions)
     accelerator = sum(segment.timing.cycles for segment in segments)
     timings = command_timings(program.commands, hardware, header.instret_begin, records, segments)
     memoised = bool(segments) and all(segment.timing.memoised for segment in segments)
     channels = total_channels(segment.timing.channels for segment in segments)
-    return RunResult(outputs, timings, cpu + accelerator, cpu, accelerator, instructions, memoised, uart, channels)
+    units = unit_uses(found, hardware, header.instret_begin)
+    return RunResult(
+        outputs, timings, cpu + accelerator, cpu, accelerator, instructions, memoised, uart, channels, units
+    )
 
 
 def _accelerators(devices: Sequence[Device]) -> list[ComputeDevice]:

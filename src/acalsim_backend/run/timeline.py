@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +15,16 @@ from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.program.commands import Command
 from acalsim_backend.program.enums import Placement
 
+if TYPE_CHECKING:
+    from acalsim_backend._engine import Completion
+
 
 @dataclass(frozen=True)
 class CommandTiming:
     """When a command ran, in device cycles from the Program's first, and what the engine says of it.
 
-    On a machine without timing all numbers are 0. ``cpu_instructions`` counts CPU and host commands; the fields after
-    it are of accelerator commands: closed-form array cycles, cycles in which array and vector unit were busy, bytes
-    moved, multiply-adds, vector operations, stall cycles by cause, DRAM bursts and those of them that found their row
-    open, and cycles for which scratchpad banks delayed a unit.
+    On a machine without timing all numbers are 0. ``cpu_instructions`` counts CPU and host commands; ``completion`` is
+    the engine's record of a command of the accelerator.
     """
 
     index: int
@@ -30,17 +32,21 @@ class CommandTiming:
     start_cycle: int = 0
     end_cycle: int = 0
     cpu_instructions: int = 0
-    array_cycles: int = 0
-    array_busy: int = 0
-    vector_busy: int = 0
-    bytes_read: int = 0
-    bytes_written: int = 0
-    macs: int = 0
-    vector_ops: int = 0
-    stall: Mapping[str, int] = field(default_factory=dict)
-    bursts: int = 0
-    row_hits: int = 0
-    bank_conflict_cycles: int = 0
+    completion: Completion | None = None
+
+
+@dataclass(frozen=True)
+class UnitUses:
+    """What the units of one device did in one segment, which began at ``start_cycle`` of the Program.
+
+    ``uses`` is as the engine gives it, in cycles from the segment's doorbell; its command 0 is the report's row
+    ``first_row``.
+    """
+
+    device: int
+    start_cycle: int
+    uses: bytes = field(repr=False)
+    first_row: int = 0
 
 
 def untimed(commands: Sequence[Command]) -> list[CommandTiming]:
@@ -87,24 +93,18 @@ def command_timings(
         at, done = segment_of[i], completions[i]
         passed = at + 1
         doorbell = cycles(segments[at].instructions) + waited[at]
-        timings.append(
-            CommandTiming(
-                i,
-                command.placement,
-                doorbell + done.start,
-                doorbell + done.end,
-                0,
-                done.array_cycles,
-                done.array_busy,
-                done.vector_busy,
-                done.bytes_read,
-                done.bytes_written,
-                done.macs,
-                done.vector_ops,
-                done.stall,
-                done.bursts,
-                done.row_hits,
-                done.bank_conflict_cycles,
-            )
-        )
+        timings.append(CommandTiming(i, command.placement, doorbell + done.start, doorbell + done.end, 0, done))
     return timings
+
+
+def unit_uses(
+    segments: Sequence[tuple[int, SegmentRun]], hardware: HardwareConfig, instret_begin: int
+) -> tuple[UnitUses, ...]:
+    """The uses of all units; ``segments`` are numbers of devices and what ran there, in order of time."""
+    found: list[UnitUses] = []
+    waited = 0
+    for device, segment in segments:
+        begin = hardware.cpu_to_device_cycles(segment.instructions - instret_begin) + waited
+        found.append(UnitUses(device, begin, segment.timing.uses))
+        waited += segment.timing.cycles
+    return tuple(found)
