@@ -12,16 +12,10 @@ namespace {
 
 std::size_t struct_size(std::uint16_t opcode) {
     switch (opcode) {
-        case ACAL_OPCODE_GEMM: return sizeof(acal_gemm_t);
-        case ACAL_OPCODE_CONV2D: return sizeof(acal_conv2d_t);
-        case ACAL_OPCODE_VECTOR: return sizeof(acal_vector_t);
-        case ACAL_OPCODE_REDUCE: return sizeof(acal_reduce_t);
-        case ACAL_OPCODE_SOFTMAX: return sizeof(acal_softmax_t);
-        case ACAL_OPCODE_NORM: return sizeof(acal_norm_t);
-        case ACAL_OPCODE_POOL2D: return sizeof(acal_pool2d_t);
-        case ACAL_OPCODE_COPY: return sizeof(acal_copy_t);
-        case ACAL_OPCODE_FILL: return sizeof(acal_fill_t);
-        case ACAL_OPCODE_BARRIER: return sizeof(acal_barrier_t);
+#define ACAL_CASE(NAME, name) \
+    case ACAL_OPCODE_##NAME: return sizeof(acal_##name##_t);
+        ACAL_COMMANDS(ACAL_CASE)
+#undef ACAL_CASE
         default: return 0;
     }
 }

@@ -110,11 +110,12 @@ class Engine::Impl final : public CoreHost {
 
     void pin_mapping(const void* bytes, std::size_t size, const std::string& mapping) {
         const Command command(bytes, size);
-        if (const auto contraction = make_contraction(config_, command)) {
-            mapper_.pin(*contraction, parse_mapping(mapping));
+        CommandWork work = make_work(config_, command);
+        if (work.contraction) {
+            mapper_.pin(*work.contraction, parse_mapping(mapping));
             return;
         }
-        std::vector<Sweep> passes = make_passes(config_, command);
+        std::vector<Sweep>& passes = work.passes;
         for (Sweep& sweep : passes) sweep.collapse();
         mapper_.pin(passes, parse_tilings(mapping, passes));
     }

@@ -80,7 +80,7 @@ TEST(rehearsal, "does a rehearsal foresee the engine's cycles on memory of a fix
                               "rows 50 cols 64 depth 16, rows outer, a panel, b all, is"};
     for (const auto& size : sizes) {
         const acal_gemm_t command = gemm(size[0], size[1], size[2]);
-        const auto contraction = make_contraction(config, Command(&command, sizeof command));
+        const auto contraction = make_work(config, Command(&command, sizeof command)).contraction;
         for (const char* text : mappings) {
             MemoryProfile memory(config);
             const Mapping mapping = parse_mapping(text);

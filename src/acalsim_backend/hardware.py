@@ -21,12 +21,11 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from acalsim_backend.errors import HardwareError, UnknownNameError
 from acalsim_backend.files import read_text, read_toml
+from acalsim_backend.program.enums import ACTIVATIONS, COMMAND_KINDS
 
 SCHEMA = 1
 PRESET_FOLDER = Path(__file__).parent / "hardware"
-COMMAND_KINDS = ("gemm", "conv2d", "vector", "reduce", "softmax", "norm", "pool2d", "copy", "fill")
 _HOROWITZ = "Horowitz, ISSCC 2014"
-ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "sigmoid", "tanh")
 
 
 def _f(

@@ -191,6 +191,8 @@ def window(x, *offset):
         lambda x: window(x) + 1,
         lambda x: window(x[1:]) + 1,
         lambda x: window(x, 2) + 1,
+        lambda x: window(x).as_strided((2, 3), (3, 1), 3) + 1,
+        lambda x: window(window(x)[1:]) + 1,
         lambda x: window(x).mul_(3) * 1,
         lambda x: torch.as_strided_scatter(x, torch.zeros(2, 2), (2, 2), (1, 2), 4),
     ],

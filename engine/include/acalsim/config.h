@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "acal_abi.h"
 #include "acalsim/types.h"
 
 namespace acalsim {
@@ -22,8 +23,14 @@ struct ArrayConfig {
 };
 
 /// Classes of vector operations that take equally long.
-enum class VectorClass : std::size_t { kArithmetic, kDivide, kRoot, kExponential, kTranscendental };
-constexpr std::size_t kVectorClasses = 5;
+enum class VectorClass : std::size_t {
+    kArithmetic = ACAL_VECTORCLASS_ARITHMETIC,
+    kDivide = ACAL_VECTORCLASS_DIVIDE,
+    kRoot = ACAL_VECTORCLASS_ROOT,
+    kExponential = ACAL_VECTORCLASS_EXPONENTIAL,
+    kTranscendental = ACAL_VECTORCLASS_TRANSCENDENTAL,
+};
+constexpr std::size_t kVectorClasses = ACAL_VECTORCLASS_TRANSCENDENTAL + 1;
 
 struct VectorConfig {
     struct Timing {

@@ -148,8 +148,8 @@ class Conv2dContraction final : public Contraction {
 
 }  // namespace
 
-std::shared_ptr<const Contraction> conv2d_contraction(const Config& config, const acal_conv2d_t& command) {
-    return std::make_shared<Conv2dContraction>(config, command);
+CommandWork work_of(const Config& config, const acal_conv2d_t& command) {
+    return CommandWork::product(std::make_shared<Conv2dContraction>(config, command));
 }
 
 }  // namespace acalsim

@@ -105,8 +105,8 @@ class GemmContraction final : public Contraction {
 
 }  // namespace
 
-std::shared_ptr<const Contraction> gemm_contraction(const acal_gemm_t& command) {
-    return std::make_shared<GemmContraction>(command);
+CommandWork work_of(const Config&, const acal_gemm_t& command) {
+    return CommandWork::product(std::make_shared<GemmContraction>(command));
 }
 
 }  // namespace acalsim

@@ -318,7 +318,8 @@ const Mapping& Mapper::map(const Command& command, const Contraction& c, const s
     if (known != found_.end()) return known->second;
     // It is kept by shape, so it must not depend on where the tensors of the first command of a shape happen to lie.
     const Command anywhere = command.relocated();
-    return found_.emplace(std::move(key), search(anywhere, *make_contraction(config_, anywhere), shares)).first->second;
+    return found_.emplace(std::move(key), search(anywhere, *make_work(config_, anywhere).contraction, shares))
+        .first->second;
 }
 
 void Mapper::pin(const std::vector<Sweep>& passes, std::vector<Tiling> tilings) {

@@ -1,27 +1,28 @@
 // One plan per family of commands.
 #pragma once
 
+#include <utility>
+
 #include "acalsim/plan.h"
 #include "plan/contraction.h"
 #include "plan/sweep.h"
 
 namespace acalsim {
 
-/// The contraction of a GEMM or CONV2D command; null for other commands.
-std::shared_ptr<const Contraction> make_contraction(const Config& config, const Command& command);
+/// What a command does to its tensors: a matrix product, or passes over them, none for BARRIER.
+struct CommandWork {
+    std::shared_ptr<const Contraction> contraction;
+    std::vector<Sweep> passes;
 
-std::shared_ptr<const Contraction> gemm_contraction(const acal_gemm_t& command);
-std::shared_ptr<const Contraction> conv2d_contraction(const Config& config, const acal_conv2d_t& command);
+    static CommandWork product(std::shared_ptr<const Contraction> contraction) { return {std::move(contraction), {}}; }
+    static CommandWork over(std::vector<Sweep> passes) { return {nullptr, std::move(passes)}; }
+};
 
-/// The passes of the other commands, empty for BARRIER; throws std::invalid_argument for a GEMM or CONV2D.
-std::vector<Sweep> make_passes(const Config& config, const Command& command);
+/// The work of each command of the ABI; throws std::invalid_argument if its operands do not fit together.
+#define ACAL_WORK_OF(NAME, name) CommandWork work_of(const Config& config, const acal_##name##_t& command);
+ACAL_COMMANDS(ACAL_WORK_OF)
+#undef ACAL_WORK_OF
 
-std::vector<Sweep> vector_passes(const Config& config, const acal_vector_t& command);
-std::vector<Sweep> copy_passes(const acal_copy_t& command);
-std::vector<Sweep> fill_passes(const acal_fill_t& command);
-std::vector<Sweep> reduce_passes(const acal_reduce_t& command);
-std::vector<Sweep> softmax_passes(const Config& config, const acal_softmax_t& command);
-std::vector<Sweep> norm_passes(const Config& config, const acal_norm_t& command);
-std::vector<Sweep> pool2d_passes(const acal_pool2d_t& command);
+CommandWork make_work(const Config& config, const Command& command);
 
 }  // namespace acalsim

@@ -6,7 +6,7 @@
 
 namespace acalsim {
 
-std::vector<Sweep> pool2d_passes(const acal_pool2d_t& command) {
+CommandWork work_of(const Config&, const acal_pool2d_t& command) {
     const Operand x(command.x), out(command.out), indices(command.indices);
     if (x.rank != 4 || out.rank != 4) throw std::invalid_argument("POOL2D: operands of another rank than 4");
     Sweep sweep{out};
@@ -32,7 +32,7 @@ std::vector<Sweep> pool2d_passes(const acal_pool2d_t& command) {
     sweep.operands = {in, {out, true}};
     if (indices.present) sweep.operands.emplace_back(indices, true);
     sweep.ops.add(VectorClass::kArithmetic, window * (indices.present ? 2 : 1));
-    return {std::move(sweep)};
+    return CommandWork::over({std::move(sweep)});
 }
 
 }  // namespace acalsim

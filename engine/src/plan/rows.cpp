@@ -35,7 +35,7 @@ SweepOperand per_column(const Operand& operand, std::size_t rank) {
 
 }  // namespace
 
-std::vector<Sweep> reduce_passes(const acal_reduce_t& command) {
+CommandWork work_of(const Config&, const acal_reduce_t& command) {
     const Operand x(command.x), out(command.out), indices(command.indices);
     if (x.rank != out.rank) throw std::invalid_argument("REDUCE: operands differ in rank");
     Sweep sweep{x};
@@ -51,23 +51,24 @@ std::vector<Sweep> reduce_passes(const acal_reduce_t& command) {
     }
     // Lanes that hold neighbouring elements of one result meet in a tree.
     if (x.rank > 0 && sweep.reduced[x.rank - 1]) sweep.row_elements = std::max<std::uint64_t>(1, reduced);
-    return {std::move(sweep)};
+    return CommandWork::over({std::move(sweep)});
 }
 
-std::vector<Sweep> softmax_passes(const Config& config, const acal_softmax_t& command) {
+CommandWork work_of(const Config& config, const acal_softmax_t& command) {
     const Operand x(command.x), out(command.out);
     if (x.rank != out.rank) throw std::invalid_argument("SOFTMAX: operands differ in rank");
     const SweepOperand in(x, false), result(out, true);
     // max, subtract, exp, sum, divide (or logarithm and subtract).
     if (config.vector.fused_rows && 2 * (row_bytes(x) + row_bytes(out)) <= config.scratchpad.size) {
-        return {row_pass(x, {in, result}, {{kSimple, 3}, {kExp, 1}, {kDivide, 1}}, true, true)};
+        return CommandWork::over({row_pass(x, {in, result}, {{kSimple, 3}, {kExp, 1}, {kDivide, 1}}, true, true)});
     }
     // The three passes of safe softmax: read for the maximum, read for the sum, read and write the result.
-    return {row_pass(x, {in}, {{kSimple, 1}}, true, false), row_pass(x, {in}, {{kSimple, 2}, {kExp, 1}}, true, false),
-            row_pass(x, {in, result}, {{kSimple, 1}, {kExp, 1}, {kDivide, 1}}, false, false)};
+    return CommandWork::over({row_pass(x, {in}, {{kSimple, 1}}, true, false),
+                              row_pass(x, {in}, {{kSimple, 2}, {kExp, 1}}, true, false),
+                              row_pass(x, {in, result}, {{kSimple, 1}, {kExp, 1}, {kDivide, 1}}, false, false)});
 }
 
-std::vector<Sweep> norm_passes(const Config& config, const acal_norm_t& command) {
+CommandWork work_of(const Config& config, const acal_norm_t& command) {
     const Operand x(command.x), out(command.out), weight(command.weight), bias(command.bias);
     const Operand mean(command.mean), rstd(command.rstd);
     if (x.rank != out.rank || weight.rank > x.rank || bias.rank > x.rank) {
@@ -96,12 +97,13 @@ std::vector<Sweep> norm_passes(const Config& config, const acal_norm_t& command)
     for (VectorOps* ops : {&fused, &scale}) ++ops->chain[static_cast<std::size_t>(kRoot)];
     if (config.vector.fused_rows &&
         2 * (row_bytes(x) + row_bytes(out)) + row_bytes(weight) + row_bytes(bias) <= config.scratchpad.size) {
-        return {row_pass(x, with(in), fused, true, true)};
+        return CommandWork::over({row_pass(x, with(in), fused, true, true)});
     }
     // Four textbook passes: mean; centre the rows into the output; variance of the centred rows; scale them.
     const SweepOperand centred(out, false), result(out, true);
-    return {row_pass(x, {in}, {{kSimple, 1}}, true, false), row_pass(x, {in, result}, {{kSimple, 1}}, false, false),
-            row_pass(x, {centred}, {{kSimple, 2}}, true, false), row_pass(x, with(centred), scale, false, false)};
+    return CommandWork::over(
+        {row_pass(x, {in}, {{kSimple, 1}}, true, false), row_pass(x, {in, result}, {{kSimple, 1}}, false, false),
+         row_pass(x, {centred}, {{kSimple, 2}}, true, false), row_pass(x, with(centred), scale, false, false)});
 }
 
 }  // namespace acalsim

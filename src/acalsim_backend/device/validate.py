@@ -48,38 +48,6 @@ from acalsim_backend.program.view import View
 MAX_COMMAND_BYTES = 1 << 20
 
 _OPERAND_HEAD = struct.Struct("<QBBH")
-_FLOAT_ONLY = frozenset(
-    {
-        VectorOp.DIV,
-        VectorOp.EXP,
-        VectorOp.LOG,
-        VectorOp.SQRT,
-        VectorOp.RSQRT,
-        VectorOp.RECIPROCAL,
-        VectorOp.TANH,
-        VectorOp.SIGMOID,
-        VectorOp.ERF,
-        VectorOp.GELU,
-        VectorOp.GELU_TANH,
-        VectorOp.SIN,
-        VectorOp.COS,
-    }
-)
-_ON_BOOL = frozenset({VectorOp.CAST, VectorOp.WHERE, VectorOp.MIN, VectorOp.MAX, VectorOp.ADD, VectorOp.MUL})
-_BITWISE = frozenset({VectorOp.AND, VectorOp.OR, VectorOp.XOR, VectorOp.NOT})
-COMPARISONS = frozenset({VectorOp.EQ, VectorOp.NE, VectorOp.LT, VectorOp.LE, VectorOp.GT, VectorOp.GE})
-_TWO_ARGUMENTS = COMPARISONS | {
-    VectorOp.ADD,
-    VectorOp.SUB,
-    VectorOp.MUL,
-    VectorOp.DIV,
-    VectorOp.MIN,
-    VectorOp.MAX,
-    VectorOp.POW,
-    VectorOp.AND,
-    VectorOp.OR,
-    VectorOp.XOR,
-}
 
 
 class CommandError(Exception):
@@ -89,16 +57,6 @@ class CommandError(Exception):
         super().__init__(text)
         self.status = status
         self.address = address
-
-
-def arguments(instruction: VectorInstruction) -> tuple[int, ...]:
-    """Registers that a micro-instruction reads."""
-    op = instruction.op
-    if op in (VectorOp.LOAD, VectorOp.CONST):
-        return ()
-    if op is VectorOp.WHERE:
-        return instruction.a, instruction.b, instruction.c
-    return (instruction.a, instruction.b) if op in _TWO_ARGUMENTS else (instruction.a,)
 
 
 def read_command(memory: Memory, address: int) -> bytes:
@@ -289,7 +247,7 @@ def _check_vector(command: Vector, _: Memory) -> None:
     _shape(stores == sorted(stores), "a STORE comes before another instruction")
     for number, i in enumerate(command.instructions):
         where = f"instruction {number} ({i.op.name})"
-        read = arguments(i)
+        read = i.reads
         for register in read:
             _shape(register in types, f"{where} reads register {register}, which nothing wrote")
         if i.op is VectorOp.STORE:
@@ -306,7 +264,7 @@ def _check_vector(command: Vector, _: Memory) -> None:
             expected = _argument_types(i)
             got = tuple(types[r] for r in read)
             _dtype(
-                got == expected and _takes(i),
+                got == expected and i.op.takes(i.dtype),
                 f"{where} -> {i.dtype.name} of {', '.join(t.name for t in got)}",
             )
         types[i.dst] = i.dtype
@@ -315,19 +273,8 @@ def _check_vector(command: Vector, _: Memory) -> None:
 def _argument_types(i: VectorInstruction) -> tuple[DType, ...]:
     if i.op is VectorOp.WHERE:
         return DType.BOOL, i.dtype, i.dtype
-    source = i.src_dtype if i.op in COMPARISONS or i.op is VectorOp.CAST else i.dtype
-    return (source,) * len(arguments(i))
-
-
-def _takes(i: VectorInstruction) -> bool:
-    """Whether the operation exists for the data types."""
-    if i.op in COMPARISONS:
-        return i.dtype is DType.BOOL
-    if i.op in _FLOAT_ONLY:
-        return i.dtype.is_float
-    if i.op in _BITWISE:
-        return not i.dtype.is_float
-    return i.dtype is not DType.BOOL or i.op in _ON_BOOL
+    source = i.src_dtype if i.op.compares or i.op is VectorOp.CAST else i.dtype
+    return (source,) * i.op.arity
 
 
 def _check_indices(indices: View | None, out: View, allowed: bool) -> None:

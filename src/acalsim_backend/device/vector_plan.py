@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from acalsim_backend.device.validate import arguments
 from acalsim_backend.program.commands import Vector
 from acalsim_backend.program.enums import DType, VectorOp
 from acalsim_backend.program.view import View
@@ -84,7 +83,7 @@ def _values(command: Vector) -> tuple[list[_Value | None], list[tuple[int, ...]]
     reads: list[tuple[int, ...]] = []
     writer: dict[int, int] = {}
     for at, i in enumerate(command.instructions):
-        sources = tuple(writer[r] for r in arguments(i))
+        sources = tuple(writer[r] for r in i.reads)
         reads.append(sources)
         dims: tuple[int, ...] = ()
         for source in sources:
@@ -148,7 +147,7 @@ def _choose(
         ):
             held_until[j] = len(values) if keeps else value.last_use
             return Into(j)
-    for register, source in zip(arguments(command.instructions[at]), reads[at], strict=True):
+    for register, source in zip(command.instructions[at].reads, reads[at], strict=True):
         argument = values[source]
         if (
             argument is not None

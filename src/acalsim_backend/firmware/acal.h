@@ -31,15 +31,10 @@ typedef struct {
 /* Run one command by its opcode, whatever its placement; returns ACAL_STATUS_*. Never crashes on a bad command. */
 uint32_t acal_execute(const acal_command_t *command, acal_fault_t *fault);
 
-uint32_t acal_gemm(const acal_gemm_t *command, acal_fault_t *fault);
-uint32_t acal_conv2d(const acal_conv2d_t *command, acal_fault_t *fault);
-uint32_t acal_vector(const acal_vector_t *command, acal_fault_t *fault);
-uint32_t acal_reduce(const acal_reduce_t *command, acal_fault_t *fault);
-uint32_t acal_softmax(const acal_softmax_t *command, acal_fault_t *fault);
-uint32_t acal_norm(const acal_norm_t *command, acal_fault_t *fault);
-uint32_t acal_pool2d(const acal_pool2d_t *command, acal_fault_t *fault);
-uint32_t acal_copy(const acal_copy_t *command, acal_fault_t *fault);
-uint32_t acal_fill(const acal_fill_t *command, acal_fault_t *fault);
+/* The kernel of each command. */
+#define ACAL_KERNEL(NAME, name) uint32_t acal_##name(const acal_##name##_t *command, acal_fault_t *fault);
+ACAL_COMMANDS(ACAL_KERNEL)
+#undef ACAL_KERNEL
 
 /* --- guest memory ----------------------------------------------------------------------------- */
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from acalsim_backend.device import registers
 from acalsim_backend.program import commands, enums, image
@@ -60,6 +60,7 @@ def generate() -> Iterator[str]:
         enums.Placement,
         enums.Activation,
         enums.VectorOp,
+        enums.VectorClass,
         enums.ReduceOp,
         enums.PoolMode,
         enums.Status,
@@ -72,12 +73,29 @@ def generate() -> Iterator[str]:
         yield from c_enum(enumeration)
     yield OPERAND_DECLARATION
     yield _HEADER
+    yield from _table(
+        "What processors execute, as X(NAME, name): struct acal_name_t, opcode ACAL_OPCODE_NAME.",
+        "COMMANDS",
+        (f"{o.name}, {o.name.lower()}" for o in commands.COMMANDS if o is not enums.Opcode.HOST),
+    )
+    yield from _table(
+        "Vector operations, as X(NAME, registers that it reads, class of its cost, whether it compares).",
+        "VECTOR_OPS",
+        (f"{v.name}, {v.arity}, {v.cost.name}, {int(v.compares)}" for v in enums.VectorOp),
+    )
     yield from c_struct(commands.VectorInstruction)
     for cls in commands.COMMANDS.values():
         yield from c_struct(cls, first="\n    acal_command_t header;")
     for struct in (image.ImageHeader, image.Relocation, image.Record, image.QueueEntry):
         yield from c_struct(struct)
     yield "#endif"
+
+
+def _table(doc: str, name: str, rows: Iterable[str]) -> Iterator[str]:
+    """An X-macro: the row of each item is given to what ``X`` stands for."""
+    yield f"/* {doc} */"
+    yield f"#define ACAL_{name}(X) " + " ".join(f"\\\n    X({row})" for row in rows)
+    yield ""
 
 
 def c_enum(enumeration: type[enum.IntEnum] | type[enum.IntFlag]) -> Iterator[str]:

@@ -3,13 +3,9 @@
 
 /* Bytes of the struct of each opcode; 0 where there is no kernel. */
 static uint32_t struct_size(uint16_t opcode) {
-    static const uint32_t sizes[] = {
-        [ACAL_OPCODE_GEMM] = sizeof(acal_gemm_t),       [ACAL_OPCODE_CONV2D] = sizeof(acal_conv2d_t),
-        [ACAL_OPCODE_VECTOR] = sizeof(acal_vector_t),   [ACAL_OPCODE_REDUCE] = sizeof(acal_reduce_t),
-        [ACAL_OPCODE_SOFTMAX] = sizeof(acal_softmax_t), [ACAL_OPCODE_NORM] = sizeof(acal_norm_t),
-        [ACAL_OPCODE_POOL2D] = sizeof(acal_pool2d_t),   [ACAL_OPCODE_COPY] = sizeof(acal_copy_t),
-        [ACAL_OPCODE_FILL] = sizeof(acal_fill_t),       [ACAL_OPCODE_BARRIER] = sizeof(acal_barrier_t),
-    };
+#define SIZE(NAME, name) [ACAL_OPCODE_##NAME] = sizeof(acal_##name##_t),
+    static const uint32_t sizes[] = {ACAL_COMMANDS(SIZE)};
+#undef SIZE
     return opcode < sizeof sizes / sizeof sizes[0] ? sizes[opcode] : 0;
 }
 
@@ -19,17 +15,17 @@ uint32_t acal_execute(const acal_command_t *command, acal_fault_t *fault) {
     if (struct_size(command->opcode) == 0) return ACAL_STATUS_BAD_OPCODE;
     if (command->size < struct_size(command->opcode)) return ACAL_STATUS_BAD_SHAPE;
     switch (command->opcode) {
-        case ACAL_OPCODE_GEMM: return acal_gemm((const acal_gemm_t *)command, fault);
-        case ACAL_OPCODE_CONV2D: return acal_conv2d((const acal_conv2d_t *)command, fault);
-        case ACAL_OPCODE_VECTOR: return acal_vector((const acal_vector_t *)command, fault);
-        case ACAL_OPCODE_REDUCE: return acal_reduce((const acal_reduce_t *)command, fault);
-        case ACAL_OPCODE_SOFTMAX: return acal_softmax((const acal_softmax_t *)command, fault);
-        case ACAL_OPCODE_NORM: return acal_norm((const acal_norm_t *)command, fault);
-        case ACAL_OPCODE_POOL2D: return acal_pool2d((const acal_pool2d_t *)command, fault);
-        case ACAL_OPCODE_COPY: return acal_copy((const acal_copy_t *)command, fault);
-        case ACAL_OPCODE_FILL: return acal_fill((const acal_fill_t *)command, fault);
-        case ACAL_OPCODE_BARRIER: /* commands run one after the other: all before it have completed */
-            return ACAL_STATUS_OK;
+#define CASE(NAME, name) \
+    case ACAL_OPCODE_##NAME: return acal_##name((const acal_##name##_t *)command, fault);
+        ACAL_COMMANDS(CASE)
+#undef CASE
         default: return ACAL_STATUS_BAD_OPCODE;
     }
+}
+
+/* Commands run one after the other: all before it have completed. */
+uint32_t acal_barrier(const acal_barrier_t *command, acal_fault_t *fault) {
+    (void)command;
+    (void)fault;
+    return ACAL_STATUS_OK;
 }

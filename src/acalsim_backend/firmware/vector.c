@@ -106,12 +106,16 @@ WHERE(where_i64, int64_t, acal_select_i64)
 
 enum { N_OPS = ACAL_VECTOROP_WHERE + 1, MAX_INPUTS = 8, MAX_OUTPUTS = 4, NO_DTYPE = 255 };
 
-/* Operand pattern of an instruction, and its kernel for each class of the operands; 0 where it is not defined. */
-typedef struct {
-    uint8_t arity;
-    uint8_t compares;
-    kernel_t *kernels[ACAL_CLASSES];
-} rule_t;
+/* How many registers each operation reads, and whether it compares. */
+#define ARITY(NAME, arity, cost, compares) arity,
+#define COMPARES(NAME, arity, cost, compares) compares,
+static const uint8_t arity_of[] = {ACAL_VECTOR_OPS(ARITY)};
+static const uint8_t compares[] = {ACAL_VECTOR_OPS(COMPARES)};
+#undef ARITY
+#undef COMPARES
+
+/* Its kernel for each class of the operands; 0 where it is not defined. */
+typedef kernel_t *rule_t[ACAL_CLASSES];
 
 #define ALL(NAME) {NAME##_f32, NAME##_f64, NAME##_i64}
 #define FLOATS(NAME) {NAME##_f32, NAME##_f64, 0}
@@ -120,40 +124,40 @@ typedef struct {
 
 /* Integers are divided by no instruction: the compiler casts to a float first, as PyTorch's true division does. */
 static const rule_t rules[N_OPS] = {
-    [ACAL_VECTOROP_ADD] = {2, 0, ALL(add)},
-    [ACAL_VECTOROP_SUB] = {2, 0, ALL(sub)},
-    [ACAL_VECTOROP_MUL] = {2, 0, ALL(mul)},
-    [ACAL_VECTOROP_DIV] = {2, 0, FLOATS(div)},
-    [ACAL_VECTOROP_NEG] = {1, 0, ALL(neg)},
-    [ACAL_VECTOROP_ABS] = {1, 0, ALL(abs)},
-    [ACAL_VECTOROP_MIN] = {2, 0, ALL(min)},
-    [ACAL_VECTOROP_MAX] = {2, 0, ALL(max)},
-    [ACAL_VECTOROP_RELU] = {1, 0, ALL(relu)},
-    [ACAL_VECTOROP_EXP] = {1, 0, F32_ONLY(exp)},
-    [ACAL_VECTOROP_LOG] = {1, 0, F32_ONLY(log)},
-    [ACAL_VECTOROP_SQRT] = {1, 0, FLOATS(sqrt)},
-    [ACAL_VECTOROP_RSQRT] = {1, 0, FLOATS(rsqrt)},
-    [ACAL_VECTOROP_RECIPROCAL] = {1, 0, FLOATS(reciprocal)},
-    [ACAL_VECTOROP_TANH] = {1, 0, F32_ONLY(tanh)},
-    [ACAL_VECTOROP_SIGMOID] = {1, 0, F32_ONLY(sigmoid)},
-    [ACAL_VECTOROP_ERF] = {1, 0, F32_ONLY(erf)},
-    [ACAL_VECTOROP_GELU] = {1, 0, F32_ONLY(gelu)},
-    [ACAL_VECTOROP_GELU_TANH] = {1, 0, F32_ONLY(gelu_tanh)},
-    [ACAL_VECTOROP_POW] = {2, 0, {pow_f32, 0, pow_i64}},
-    [ACAL_VECTOROP_SIN] = {1, 0, F32_ONLY(sin)},
-    [ACAL_VECTOROP_COS] = {1, 0, F32_ONLY(cos)},
-    [ACAL_VECTOROP_FLOOR] = {1, 0, ALL(floor)},
-    [ACAL_VECTOROP_CEIL] = {1, 0, ALL(ceil)},
-    [ACAL_VECTOROP_EQ] = {2, 1, ALL(eq)},
-    [ACAL_VECTOROP_NE] = {2, 1, ALL(ne)},
-    [ACAL_VECTOROP_LT] = {2, 1, ALL(lt)},
-    [ACAL_VECTOROP_LE] = {2, 1, ALL(le)},
-    [ACAL_VECTOROP_GT] = {2, 1, ALL(gt)},
-    [ACAL_VECTOROP_GE] = {2, 1, ALL(ge)},
-    [ACAL_VECTOROP_AND] = {2, 0, I64_ONLY(and)},
-    [ACAL_VECTOROP_OR] = {2, 0, I64_ONLY(or)},
-    [ACAL_VECTOROP_XOR] = {2, 0, I64_ONLY(xor)},
-    [ACAL_VECTOROP_NOT] = {1, 0, I64_ONLY(not)},
+    [ACAL_VECTOROP_ADD] = ALL(add),
+    [ACAL_VECTOROP_SUB] = ALL(sub),
+    [ACAL_VECTOROP_MUL] = ALL(mul),
+    [ACAL_VECTOROP_DIV] = FLOATS(div),
+    [ACAL_VECTOROP_NEG] = ALL(neg),
+    [ACAL_VECTOROP_ABS] = ALL(abs),
+    [ACAL_VECTOROP_MIN] = ALL(min),
+    [ACAL_VECTOROP_MAX] = ALL(max),
+    [ACAL_VECTOROP_RELU] = ALL(relu),
+    [ACAL_VECTOROP_EXP] = F32_ONLY(exp),
+    [ACAL_VECTOROP_LOG] = F32_ONLY(log),
+    [ACAL_VECTOROP_SQRT] = FLOATS(sqrt),
+    [ACAL_VECTOROP_RSQRT] = FLOATS(rsqrt),
+    [ACAL_VECTOROP_RECIPROCAL] = FLOATS(reciprocal),
+    [ACAL_VECTOROP_TANH] = F32_ONLY(tanh),
+    [ACAL_VECTOROP_SIGMOID] = F32_ONLY(sigmoid),
+    [ACAL_VECTOROP_ERF] = F32_ONLY(erf),
+    [ACAL_VECTOROP_GELU] = F32_ONLY(gelu),
+    [ACAL_VECTOROP_GELU_TANH] = F32_ONLY(gelu_tanh),
+    [ACAL_VECTOROP_POW] = {pow_f32, 0, pow_i64},
+    [ACAL_VECTOROP_SIN] = F32_ONLY(sin),
+    [ACAL_VECTOROP_COS] = F32_ONLY(cos),
+    [ACAL_VECTOROP_FLOOR] = ALL(floor),
+    [ACAL_VECTOROP_CEIL] = ALL(ceil),
+    [ACAL_VECTOROP_EQ] = ALL(eq),
+    [ACAL_VECTOROP_NE] = ALL(ne),
+    [ACAL_VECTOROP_LT] = ALL(lt),
+    [ACAL_VECTOROP_LE] = ALL(le),
+    [ACAL_VECTOROP_GT] = ALL(gt),
+    [ACAL_VECTOROP_GE] = ALL(ge),
+    [ACAL_VECTOROP_AND] = I64_ONLY(and),
+    [ACAL_VECTOROP_OR] = I64_ONLY(or),
+    [ACAL_VECTOROP_XOR] = I64_ONLY(xor),
+    [ACAL_VECTOROP_NOT] = I64_ONLY(not),
 };
 
 typedef enum { STEP_LOAD, STEP_CONSTANT, STEP_CONVERT, STEP_COMPUTE, STEP_STORE } step_kind_t;
@@ -200,17 +204,16 @@ static uint32_t decode_compute(const program_t *program, const acal_vector_instr
         step->kernel = kernels[acal_class(code->dtype)];
         return ACAL_STATUS_OK;
     }
-    const rule_t *rule = &rules[code->op];
-    uint8_t from = rule->compares ? code->src_dtype : code->dtype;
+    uint8_t from = compares[code->op] ? code->src_dtype : code->dtype;
     ACAL_TRY(expect(program, code->a, from));
-    if (rule->arity > 1)
+    if (arity_of[code->op] > 1)
         ACAL_TRY(expect(program, code->b, from));
     else
         step->b = step->a;
     step->c = step->a;
-    if (rule->compares && acal_is_float(code->dtype)) return ACAL_STATUS_BAD_DTYPE;
-    if (rule->compares) step->round = 0; /* 0 and 1 are values of every integer dtype */
-    step->kernel = rule->kernels[acal_class(from)];
+    if (compares[code->op] && acal_is_float(code->dtype)) return ACAL_STATUS_BAD_DTYPE;
+    if (compares[code->op]) step->round = 0; /* 0 and 1 are values of every integer dtype */
+    step->kernel = rules[code->op][acal_class(from)];
     if (code->op == ACAL_VECTOROP_NOT && code->dtype == ACAL_DTYPE_BOOL) step->kernel = not_bool;
     return step->kernel ? ACAL_STATUS_OK : ACAL_STATUS_UNSUPPORTED;
 }

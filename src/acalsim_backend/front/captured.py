@@ -189,6 +189,7 @@ def take_windows(graph: fx.Graph) -> tuple[tuple[int, ViewStep], ...]:
         with graph.inserting_after(last):
             last = graph.placeholder(f"window_{len(windows)}")
         last.meta = dict(node.meta)
+        arguments[last] = arguments[owner]  # windows may be windows into windows
         windows.append((arguments[owner], ViewStep(torch.as_strided, (size, stride, offset), {})))
         node.replace_all_uses_with(last)
         graph.erase_node(node)

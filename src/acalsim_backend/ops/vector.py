@@ -107,7 +107,7 @@ class Emitter:
         stored = [self.values[name] for name in outputs]
         last = {value: len(order) for value in stored}
         for position, i in enumerate(order):
-            for source in _sources(self.code[i]):
+            for source in self.code[i].reads:
                 last[source] = max(last.get(source, 0), position)
         if (
             len(self.inputs) > MAX_VECTOR_INPUTS
@@ -120,7 +120,7 @@ class Emitter:
         program: list[VectorInstruction] = []
         for position, i in enumerate(order):
             instruction = self.code[i]
-            sources = _sources(instruction)
+            sources = instruction.reads
             renamed = [register_of[s] for s in sources]
             if not free:
                 return None
@@ -139,39 +139,6 @@ class Emitter:
         for k, value in enumerate(stored):
             program.append(VectorInstruction(VectorOp.STORE, self.code[value].dtype, k, a=register_of[value]))
         return program
-
-
-_ARITY = {
-    VectorOp.LOAD: 0,
-    VectorOp.CONST: 0,
-    VectorOp.WHERE: 3,
-    **dict.fromkeys(
-        (
-            VectorOp.ADD,
-            VectorOp.SUB,
-            VectorOp.MUL,
-            VectorOp.DIV,
-            VectorOp.MIN,
-            VectorOp.MAX,
-            VectorOp.POW,
-            VectorOp.EQ,
-            VectorOp.NE,
-            VectorOp.LT,
-            VectorOp.LE,
-            VectorOp.GT,
-            VectorOp.GE,
-            VectorOp.AND,
-            VectorOp.OR,
-            VectorOp.XOR,
-        ),
-        2,
-    ),
-}
-
-
-def _sources(instruction: VectorInstruction) -> tuple[int, ...]:
-    arity = _ARITY.get(instruction.op, 1)
-    return (instruction.a, instruction.b, instruction.c)[:arity]
 
 
 Emit = Callable[[Emitter, ACALSimOp], int]

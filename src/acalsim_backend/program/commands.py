@@ -110,6 +110,16 @@ class Command(Struct):
         """Views that the command writes."""
         return [v for _, role, _, v in self.operands() if role is Role.OUT]
 
+    @property
+    def products(self) -> int:
+        """Multiply-adds."""
+        return 0
+
+    @property
+    def element_steps(self) -> int:
+        """What a processor that does one thing to one element at a time does, multiply-adds aside."""
+        return max((v.numel for v in self.reads() + self.writes()), default=0)
+
     def attributes(self) -> Iterator[tuple[str, Any]]:
         """Fields that are not operands, as ``(name, value)``."""
         for f in self.layout():
@@ -202,6 +212,10 @@ class Gemm(Command, opcode=Opcode.GEMM):
     beta: F32 = 1.0
     activation: E_Activation = Activation.NONE
 
+    @property
+    def products(self) -> int:
+        return self.out.numel * max(self.a.dims[-1], 1)
+
 
 @dataclass(frozen=True)
 class Conv2d(Command, opcode=Opcode.CONV2D):
@@ -220,6 +234,10 @@ class Conv2d(Command, opcode=Opcode.CONV2D):
     dilation: Pair = (1, 1)
     groups: I64 = 1
     activation: E_Activation = Activation.NONE
+
+    @property
+    def products(self) -> int:
+        return self.out.numel * max(self.weight.numel // max(self.weight.dims[0], 1), 1)
 
 
 @dataclass(frozen=True)
@@ -240,6 +258,11 @@ class VectorInstruction(Struct):
     src_dtype: Annotated[DType, Scalar("uint8_t", "B")] = DType.BOOL
     reserved: U8 = 0
     imm: U64 = 0
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """Registers that it reads; of STORE, too."""
+        return (self.a, self.b, self.c)[: self.op.arity]
 
 
 MAX_VECTOR_INPUTS = 8
@@ -268,6 +291,10 @@ class Vector(Command, opcode=Opcode.VECTOR):
     def of(cls, inputs: Sequence[View], outputs: Sequence[View], code: Sequence[VectorInstruction]) -> Vector:
         """The command with its counts filled in."""
         return cls(tuple(inputs), tuple(outputs), tuple(code), len(inputs), len(outputs), len(code))
+
+    @property
+    def element_steps(self) -> int:
+        return super().element_steps * self.n_instructions
 
 
 @dataclass(frozen=True)
@@ -328,6 +355,10 @@ class Pool2d(Command, opcode=Opcode.POOL2D):
     divisor: I64 = 0
     mode: E_PoolMode = PoolMode.MAX
     count_include_pad: U32 = 1
+
+    @property
+    def element_steps(self) -> int:
+        return super().element_steps + self.out.numel * self.kernel[0] * self.kernel[1]
 
 
 @dataclass(frozen=True)

@@ -72,53 +72,103 @@ class Activation(enum.IntEnum):
     TANH = 5
 
 
+class VectorClass(enum.IntEnum):
+    """What an operation of the vector unit costs; the hardware file has interval and latency of each."""
+
+    ARITHMETIC = 0
+    DIVIDE = 1
+    ROOT = 2
+    EXPONENTIAL = 3
+    TRANSCENDENTAL = 4
+
+
+class Domain(enum.Enum):
+    """Element types for which a vector operation exists."""
+
+    ANY = "all"
+    NUMBERS = "all but BOOL"
+    FLOATS = "floating point"
+    INTEGERS = "integers and BOOL"
+    TRUTHS = "BOOL, from any; it compares"
+
+
 class VectorOp(enum.IntEnum):
     """Micro-instructions of a VECTOR command: ``dst = op(a, b, c)``, rounded to ``dtype``.
 
     LOAD reads input operand ``a``; STORE writes register ``a`` to output operand ``dst``; CONST takes ``imm``.
     Comparisons and CAST read registers of ``src_dtype``. NaN propagates through MIN, MAX and RELU as in PyTorch;
     of equal zeros, MIN and MAX give ``b``.
+
+    ``arity`` is how many registers it reads, ``cost`` its class, ``domain`` the dtypes that it gives.
     """
 
-    LOAD = 0
-    STORE = 1
-    CONST = 2
-    CAST = 3
-    ADD = 4
-    SUB = 5
-    MUL = 6
-    DIV = 7
-    NEG = 8
-    ABS = 9
-    MIN = 10
-    MAX = 11
-    RELU = 12
-    EXP = 13
-    LOG = 14
-    SQRT = 15
-    RSQRT = 16
-    RECIPROCAL = 17
-    TANH = 18
-    SIGMOID = 19
-    ERF = 20
-    GELU = 21
-    GELU_TANH = 22
-    POW = 23
-    SIN = 24
-    COS = 25
-    FLOOR = 26
-    CEIL = 27
-    EQ = 28
-    NE = 29
-    LT = 30
-    LE = 31
-    GT = 32
-    GE = 33
-    AND = 34
-    OR = 35
-    XOR = 36
-    NOT = 37
-    WHERE = 38
+    arity: int
+    cost: VectorClass
+    domain: Domain
+
+    def __new__(cls, value: int, arity: int, cost: VectorClass, domain: Domain) -> VectorOp:
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.arity, member.cost, member.domain = arity, cost, domain
+        return member
+
+    LOAD = 0, 0, VectorClass.ARITHMETIC, Domain.ANY
+    STORE = 1, 1, VectorClass.ARITHMETIC, Domain.ANY
+    CONST = 2, 0, VectorClass.ARITHMETIC, Domain.ANY
+    CAST = 3, 1, VectorClass.ARITHMETIC, Domain.ANY
+    ADD = 4, 2, VectorClass.ARITHMETIC, Domain.ANY
+    SUB = 5, 2, VectorClass.ARITHMETIC, Domain.NUMBERS
+    MUL = 6, 2, VectorClass.ARITHMETIC, Domain.ANY
+    DIV = 7, 2, VectorClass.DIVIDE, Domain.FLOATS
+    NEG = 8, 1, VectorClass.ARITHMETIC, Domain.NUMBERS
+    ABS = 9, 1, VectorClass.ARITHMETIC, Domain.NUMBERS
+    MIN = 10, 2, VectorClass.ARITHMETIC, Domain.ANY
+    MAX = 11, 2, VectorClass.ARITHMETIC, Domain.ANY
+    RELU = 12, 1, VectorClass.ARITHMETIC, Domain.NUMBERS
+    EXP = 13, 1, VectorClass.EXPONENTIAL, Domain.FLOATS
+    LOG = 14, 1, VectorClass.EXPONENTIAL, Domain.FLOATS
+    SQRT = 15, 1, VectorClass.ROOT, Domain.FLOATS
+    RSQRT = 16, 1, VectorClass.ROOT, Domain.FLOATS
+    RECIPROCAL = 17, 1, VectorClass.DIVIDE, Domain.FLOATS
+    TANH = 18, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    SIGMOID = 19, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    ERF = 20, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    GELU = 21, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    GELU_TANH = 22, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    POW = 23, 2, VectorClass.TRANSCENDENTAL, Domain.NUMBERS
+    SIN = 24, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    COS = 25, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    FLOOR = 26, 1, VectorClass.ARITHMETIC, Domain.NUMBERS
+    CEIL = 27, 1, VectorClass.ARITHMETIC, Domain.NUMBERS
+    EQ = 28, 2, VectorClass.ARITHMETIC, Domain.TRUTHS
+    NE = 29, 2, VectorClass.ARITHMETIC, Domain.TRUTHS
+    LT = 30, 2, VectorClass.ARITHMETIC, Domain.TRUTHS
+    LE = 31, 2, VectorClass.ARITHMETIC, Domain.TRUTHS
+    GT = 32, 2, VectorClass.ARITHMETIC, Domain.TRUTHS
+    GE = 33, 2, VectorClass.ARITHMETIC, Domain.TRUTHS
+    AND = 34, 2, VectorClass.ARITHMETIC, Domain.INTEGERS
+    OR = 35, 2, VectorClass.ARITHMETIC, Domain.INTEGERS
+    XOR = 36, 2, VectorClass.ARITHMETIC, Domain.INTEGERS
+    NOT = 37, 1, VectorClass.ARITHMETIC, Domain.INTEGERS
+    WHERE = 38, 3, VectorClass.ARITHMETIC, Domain.ANY
+
+    @property
+    def compares(self) -> bool:
+        """Whether its operands are of ``src_dtype`` and its result is a truth."""
+        return self.domain is Domain.TRUTHS
+
+    def takes(self, dtype: DType) -> bool:
+        """Whether it exists with results of ``dtype``."""
+        match self.domain:
+            case Domain.NUMBERS:
+                return dtype is not DType.BOOL
+            case Domain.FLOATS:
+                return dtype.is_float
+            case Domain.INTEGERS:
+                return not dtype.is_float
+            case Domain.TRUTHS:
+                return dtype is DType.BOOL
+        return True
 
 
 class ReduceOp(enum.IntEnum):
@@ -160,3 +210,9 @@ class OperandFlag(enum.IntFlag):
     """Bits of an operand's ``flags``. An operand that is all zero is absent."""
 
     PRESENT = 1
+
+
+COMMAND_KINDS = tuple(o.name.lower() for o in Opcode if o not in (Opcode.BARRIER, Opcode.HOST))
+"""Commands that compute, by the names that the hardware file gives them."""
+ACTIVATIONS = tuple(a.name.lower() for a in Activation if a is not Activation.NONE)
+"""Activations by the names that the hardware file gives them."""

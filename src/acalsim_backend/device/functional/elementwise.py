@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from acalsim_backend.device.functional.operands import Operands, nothing
+from acalsim_backend.device.functional.operands import Operands, computes, nothing
 from acalsim_backend.device.functional.task import Task
 from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
-from acalsim_backend.device.validate import arguments
 from acalsim_backend.device.vector_plan import Into, Over, Storage, plan_storage
 from acalsim_backend.program.commands import Barrier, Copy, Fill, Vector, VectorInstruction
-from acalsim_backend.program.enums import Activation, DType, VectorOp
+from acalsim_backend.program.enums import Activation, DType, Opcode, VectorOp
 
 _gelu: Callable[..., Tensor] = torch._C._nn.gelu  # the only name of it that takes ``out``
 
@@ -91,6 +90,7 @@ _VECTOR_FUNCTIONS: dict[VectorOp, Callable[..., Tensor]] = {
 }
 
 
+@computes(Opcode.VECTOR)
 def vector(command: Vector, operands: Operands) -> Task:
     """The micro-program, an instruction after the other over the whole iteration space."""
     inputs = [operands.read_distinct(v) for v in command.inputs]
@@ -129,7 +129,7 @@ def _step(
         return None if storage is None else lambda: out.copy_(registers[a])
     if i.op is VectorOp.CAST:
         return _cast_step(i, storage, registers, outputs)
-    function, read = _VECTOR_FUNCTIONS[i.op], arguments(i)
+    function, read = _VECTOR_FUNCTIONS[i.op], i.reads
 
     def run() -> None:
         out = None
@@ -158,18 +158,21 @@ def _scalar(bits: int, dtype: DType) -> Tensor:
     return torch.tensor(value, dtype=torch.float64 if dtype.is_float else torch.int64).to(TORCH_DTYPES[dtype])
 
 
+@computes(Opcode.COPY)
 def copy(command: Copy, operands: Operands) -> Task:
     """Elements as they are."""
     x, out = operands.read(command.x), operands.write(command.out)
     return lambda: out.copy_(x)
 
 
+@computes(Opcode.FILL)
 def fill(command: Fill, operands: Operands) -> Task:
     """One value everywhere."""
     out, value = operands.write(command.out), _scalar(command.value, command.out.dtype)
     return lambda: out.copy_(value)
 
 
+@computes(Opcode.BARRIER)
 def barrier(command: Barrier, operands: Operands) -> Task:
     """Nothing: commands are executed in order."""
     return nothing

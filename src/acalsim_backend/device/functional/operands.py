@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from acalsim_backend.device.functional.task import Task
 from acalsim_backend.device.vector_plan import distinct_dims
-from acalsim_backend.program.enums import DType
+from acalsim_backend.program.enums import DType, Opcode
 from acalsim_backend.program.view import View
+
+Rule = Callable[[Any, "Operands"], Task]
+RULES: dict[Opcode, Rule] = {}
+"""What makes the task of a command, by opcode; filled by :func:`computes`."""
+
+
+def computes(opcode: Opcode) -> Callable[[Rule], Rule]:
+    """Registers a function as the functional rule of a command."""
+
+    def register(rule: Rule) -> Rule:
+        RULES[opcode] = rule
+        return rule
+
+    return register
 
 
 def nothing() -> None:

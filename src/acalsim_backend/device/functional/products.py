@@ -10,11 +10,11 @@ import torch.nn.functional as nn
 from torch import Tensor
 
 from acalsim_backend.device.functional.elementwise import ACTIVATIONS
-from acalsim_backend.device.functional.operands import Operands, sequence, widest
+from acalsim_backend.device.functional.operands import Operands, computes, sequence, widest
 from acalsim_backend.device.functional.task import Task
 from acalsim_backend.device.functional.windows import windows
 from acalsim_backend.program.commands import Conv2d, Gemm
-from acalsim_backend.program.enums import Activation
+from acalsim_backend.program.enums import Activation, Opcode
 
 
 def _finish(value: Tensor, activation: Activation, out: Tensor) -> None:
@@ -29,6 +29,7 @@ def _finish(value: Tensor, activation: Activation, out: Tensor) -> None:
         out.copy_(value)
 
 
+@computes(Opcode.GEMM)
 def gemm(command: Gemm, operands: Operands) -> Task:
     """Straight into the output where all is of one data type, else by way of a wider one."""
     a, b, out = operands.read(command.a), operands.read(command.b), operands.write(command.out)
@@ -111,6 +112,7 @@ def _matrix(t: Tensor, strides: list[int], dims: list[int], index: tuple[int, ..
     return torch.as_strided(t, (rows, columns), (down, across), first)
 
 
+@computes(Opcode.CONV2D)
 def conv2d(command: Conv2d, operands: Operands) -> Task:
     """PyTorch's convolution in the operands' data type, or in one that is wide enough for exact products."""
     x, weight, out = operands.read(command.x), operands.read(command.weight), operands.write(command.out)

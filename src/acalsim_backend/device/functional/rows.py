@@ -7,12 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from acalsim_backend.device.functional.operands import Operands, widest
+from acalsim_backend.device.functional.operands import Operands, computes, widest
 from acalsim_backend.device.functional.task import Task
 from acalsim_backend.program.commands import Norm, Reduce, Softmax
-from acalsim_backend.program.enums import ReduceOp
+from acalsim_backend.program.enums import Opcode, ReduceOp
 
 
+@computes(Opcode.REDUCE)
 def reduce(command: Reduce, operands: Operands) -> Task:
     """Sums and means in a data type that is wide enough."""
     x, out = operands.read(command.x), operands.write(command.out)
@@ -33,6 +34,7 @@ def reduce(command: Reduce, operands: Operands) -> Task:
     return lambda: bound(x, axes, keepdim=True, out=out)
 
 
+@computes(Opcode.SOFTMAX)
 def softmax(command: Softmax, operands: Operands) -> Task:
     """Along the last axis."""
     x, out = operands.read(command.x), operands.write(command.out)
@@ -43,6 +45,7 @@ def softmax(command: Softmax, operands: Operands) -> Task:
     return lambda: out.copy_(function(x.to(wide), -1))
 
 
+@computes(Opcode.NORM)
 def norm(command: Norm, operands: Operands) -> Task:
     """Layer norm along the last axis, with its statistics where they are asked for."""
     x, out = operands.read(command.x), operands.write(command.out)

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from acalsim_backend.device.functional.elementwise import barrier, copy, fill, vector
-from acalsim_backend.device.functional.operands import Operands, nothing
-from acalsim_backend.device.functional.products import conv2d, gemm
-from acalsim_backend.device.functional.rows import norm, reduce, softmax
+from acalsim_backend.device.functional import elementwise, products, rows, windows  # noqa: F401  # they register rules
+from acalsim_backend.device.functional.operands import RULES, Operands, nothing
 from acalsim_backend.device.functional.task import Task
-from acalsim_backend.device.functional.windows import pool2d
 from acalsim_backend.device.memory import Memory
 from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
 from acalsim_backend.program.commands import Command
-from acalsim_backend.program.enums import Opcode
 
 
 class TorchFunctional:
@@ -45,18 +40,4 @@ class TorchFunctional:
             return nothing
         with self.scope():
             operands = Operands(self._flat, self._base)
-            return operands.wrap(_TASKS[command.opcode](command, operands))
-
-
-_TASKS: dict[Opcode, Callable[[Any, Operands], Task]] = {
-    Opcode.GEMM: gemm,
-    Opcode.CONV2D: conv2d,
-    Opcode.VECTOR: vector,
-    Opcode.REDUCE: reduce,
-    Opcode.SOFTMAX: softmax,
-    Opcode.NORM: norm,
-    Opcode.POOL2D: pool2d,
-    Opcode.COPY: copy,
-    Opcode.FILL: fill,
-    Opcode.BARRIER: barrier,
-}
+            return operands.wrap(RULES[command.opcode](command, operands))

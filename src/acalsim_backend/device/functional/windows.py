@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as nn
 from torch import Tensor
 
-from acalsim_backend.device.functional.operands import Operands
+from acalsim_backend.device.functional.operands import Operands, computes
 from acalsim_backend.device.functional.task import Task
 from acalsim_backend.program.commands import Pool2d
-from acalsim_backend.program.enums import PoolMode
+from acalsim_backend.program.enums import Opcode, PoolMode
 
 # Private in PyTorch's Python API, but the only names of these functions that take ``out``.
 _max_pool2d: Callable[..., Any] = torch._C._nn.max_pool2d_with_indices
@@ -20,6 +20,7 @@ _avg_pool2d: Callable[..., Tensor] = torch._C._nn.avg_pool2d
 _adaptive_avg_pool2d: Callable[..., Tensor] = torch._C._nn.adaptive_avg_pool2d
 
 
+@computes(Opcode.POOL2D)
 def pool2d(command: Pool2d, operands: Operands) -> Task:
     """Windows by PyTorch's pooling where it has such windows, else by a view of all of them."""
     x, out = operands.read(command.x), operands.write(command.out)
