@@ -25,7 +25,7 @@ from acalsim_backend.ops.lowering import HostCallSite, constant_bytes
 from acalsim_backend.passes import Compiled, Target, compile_ir
 from acalsim_backend.program.interface import Interface
 from acalsim_backend.report.model import RunReport
-from acalsim_backend.run.executable import Executable
+from acalsim_backend.run.executable import Executable, laid_over
 from acalsim_backend.run.host_call import HostCall
 
 if TYPE_CHECKING:
@@ -230,5 +230,5 @@ def _with_strides(value: torch.Tensor, strides: tuple[int, ...] | None) -> torch
     if strides is None or value.stride() == strides or value.numel() == 0:
         return value
     if all(d == 1 or own == wanted for d, own, wanted in zip(value.shape, value.stride(), strides, strict=True)):
-        return value.as_strided(value.shape, strides)  # the same elements in the same memory
+        return laid_over(value, value.dtype, value.shape, strides, value.storage_offset())
     return with_strides(value, strides)

@@ -174,13 +174,19 @@ class ACALSimOp:
         )
 
     def __str__(self) -> str:
-        attrs = {k: v for k, v in self.attrs.items() if v is not False}
         text = f"{', '.join(self.outputs)} = {self.op_type.name}({', '.join(self.inputs)})"
         if self.body:
             text += " { " + "; ".join(str(op) for op in self.body) + " }"
-        if attrs:
-            text += " {" + ", ".join(f"{k}={v}" for k, v in attrs.items()) + "}"
+        if self.attrs:
+            text += " {" + ", ".join(f"{k}={_shown(v)}" for k, v in self.attrs.items()) + "}"
         return text
+
+
+def _shown(value: Any) -> str:
+    """An attribute as text; a string without quotation marks where nothing else could be meant."""
+    if isinstance(value, str) and (not value.isidentifier() or value in ("True", "False", "None", "inf", "nan")):
+        return repr(value)
+    return str(value)
 
 
 @dataclass
@@ -267,7 +273,7 @@ class ACALSimIR:
                 if name in defined:
                     raise ProgramError(f"{self.name}: {op} writes {name}, which is already defined")
                 defined.add(name)
-            if len(op.roles) != len(op.inputs) or len(op.results) != len(op.outputs):
+            if len(op.roles) not in (0, len(op.inputs)) or len(op.results) not in (0, len(op.outputs)):
                 raise ProgramError(f"{self.name}: {op} has {len(op.inputs)} inputs with {len(op.roles)} roles")
         for name in self.escaping():
             if name not in defined:

@@ -222,6 +222,26 @@ def test_is_a_write_by_another_process_noticed():
     assert model(x)[0, 0] == run(x)[0, 0] == 2048
 
 
+@pytest.mark.parametrize("change", [torch.Tensor.sigmoid_, lambda v: v.t_().add_(1), lambda v: v[0].mul_(2)])
+def test_may_a_result_with_a_gradient_be_written_to(change):
+    def function(x, y):
+        v = x / y
+        torch._dynamo.graph_break()
+        change(v)
+        return v
+
+    with torch.enable_grad():
+        got, expected = [], []
+        for results, f in ((got, compiled(function)), (expected, function)):
+            x, y = torch.arange(1, 7).view(2, 3), torch.tensor(2.0, requires_grad=True)
+            result = f(x, y)
+            assert not result._is_view() or results is expected
+            result.sum().backward()
+            results += [result, y.grad]
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 # --- threads and processes ---
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp
 from acalsim_backend.ops import check_shapes
+from acalsim_backend.ops.defaults import complete
 from acalsim_backend.ops.lowering import Lowered, Lowering
 from acalsim_backend.passes.batch_norm import FoldBatchNorm
 from acalsim_backend.passes.fold import FoldConstants, InlineScalars
@@ -89,6 +90,7 @@ def compile_ir(ir: ACALSimIR, target: Target) -> Compiled:
         UnsupportedError: operators or commands that the target's policy does not admit, all of them listed.
         ProgramError: a pass broke a rule; a bug in acalsim.
     """
+    ir = complete(ir)
     captured = tuple(ir.ops)
     for ir_pass in IR_PASSES:
         ir = ir_pass.apply(ir, target)

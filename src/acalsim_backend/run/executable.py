@@ -15,7 +15,7 @@ from acalsim_backend.errors import UsageError
 from acalsim_backend.program.interface import Interface
 from acalsim_backend.program.program import TensorKind
 from acalsim_backend.program.snapshot import Snapshot
-from acalsim_backend.program.view import View
+from acalsim_backend.program.view import View, contiguous_strides
 from acalsim_backend.run.weights import Resident, WeightCache, raw_bytes
 
 if TYPE_CHECKING:
@@ -175,7 +175,23 @@ class Executable:
             raw = np.frombuffer(bytearray(tensor.data or b""), np.uint8)
         else:
             raw = result.outputs[number]
-        return torch.from_numpy(raw).view(TORCH_DTYPES[tensor.dtype]).reshape(tensor.shape)
+        return laid_over(torch.from_numpy(raw), TORCH_DTYPES[tensor.dtype], tensor.shape)
+
+
+def laid_over(
+    memory: torch.Tensor,
+    dtype: torch.dtype,
+    shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    offset: int | torch.SymInt = 0,
+) -> torch.Tensor:
+    """A tensor in the memory of another one, and no view of it: autograd forbids writes to views that a function gives.
+
+    ``strides`` (elements) are those of dense memory by default; ``offset`` counts elements of ``dtype``.
+    """
+    dims = tuple(shape)
+    steps = tuple(strides) if strides is not None else contiguous_strides(dims)
+    return torch.empty(0, dtype=dtype).set_(memory.untyped_storage(), offset, dims, steps)
 
 
 def _viewed(base: torch.Tensor, view: View) -> torch.Tensor:
@@ -183,4 +199,5 @@ def _viewed(base: torch.Tensor, view: View) -> torch.Tensor:
     if tuple(base.shape) == view.dims and view.is_contiguous and view.offset == 0:
         return base
     dense = base.contiguous()
-    return dense.as_strided(view.dims, view.strides, dense.storage_offset() + view.offset // view.dtype.itemsize)
+    first = dense.storage_offset() + view.offset // view.dtype.itemsize
+    return laid_over(dense, dense.dtype, view.dims, view.strides, first)
