@@ -177,16 +177,20 @@ class _Capture:
         roles: list[str] = []
         attrs: dict[str, Any] = {}
         schema = target._schema.arguments
-        ignored = _PLACEMENT if on_host else (*_PLACEMENT, "memory_format")
+        ignored: tuple[str, ...] = ()
+        if target.namespace in ("aten", "prims"):
+            ignored = _PLACEMENT if on_host else (*_PLACEMENT, "memory_format")
         for name, value in bound.items():
             items: list[tuple[int | None, Any]]
             items = list(enumerate(value)) if isinstance(value, (list, tuple)) else [(None, value)]
             if any(isinstance(item, fx.Node) and item not in self.scalars for _, item in items):
+                if items[-1][1] is None:
+                    attrs[f"{name}.length"] = len(items)
                 for i, item in items:
                     if item is not None:
                         inputs.append(self._name(item))
                         roles.append(name if i is None else f"{name}.{i}")
-            elif name not in ignored and value is not None and not _is_default(value, schema, name):
+            elif name not in ignored and not _is_default(value, schema, name):
                 attrs[name] = self._plain(value)
         return inputs, roles, attrs
 

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
+from torch.autograd import forward_ad
 
 from acalsim_backend import files
+from acalsim_backend.errors import UnsupportedError
 from acalsim_backend.front import watch
 from acalsim_backend.front.captured import CapturedGraph, Output, OutputKind, ViewStep, no_modes
 from acalsim_backend.front.dynamo import AotGraph, static_inputs
@@ -142,6 +144,8 @@ class Graph:
     def __call__(self, *args: Any) -> Any:
         """Run on the machine, or eagerly in mode "compile"; compiles first when these shapes are new."""
         inference = torch.is_inference_mode_enabled()
+        if forward_ad._current_level >= 0:
+            _check_no_tangents(args)
         with no_modes():
             shape = self._shape(args)
             if shape.executable is not None:
@@ -181,6 +185,15 @@ class Graph:
             self._backend.warn_of_host_calls(fallbacks)
         with torch.inference_mode(inference):
             return _arranged(shape.outputs, tensors, args)
+
+
+def _check_no_tangents(args: Sequence[Any]) -> None:
+    unpack: Callable[[torch.Tensor], Any] = forward_ad.unpack_dual
+    if any(isinstance(a, torch.Tensor) and unpack(a).tangent is not None for a in args):
+        raise UnsupportedError(
+            "forward-mode derivatives of what runs on the machine; call torch.func.jvp or jacfwd inside the compiled "
+            "function, or use reverse mode"
+        )
 
 
 def compile_captured(backend: ACALSimBackend, captured: CapturedGraph, examples: Sequence[Any] = ()) -> Shape:

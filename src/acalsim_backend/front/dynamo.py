@@ -6,8 +6,7 @@ and traces nothing again.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sympy  # type: ignore[import-untyped]
@@ -17,6 +16,7 @@ from torch._higher_order_ops.effects import with_effects
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from acalsim_backend.errors import InputError, UnsupportedError
+from acalsim_backend.front import recurrent
 from acalsim_backend.front.captured import (
     CapturedGraph,
     Constant,
@@ -50,13 +50,12 @@ def through_aot_autograd(
     """Lower a graph of Dynamo to core ATen and hand it to ``forward``, and its gradients' graph to ``backward``.
 
     Attention is captured under PyTorch's math backend: the core decomposition of the flash kernel for CPUs returns
-    the attention weights where its backward reads the log-sum-exp. LSTMs are captured without oneDNN, whose fused cell
-    has no decomposition.
+    the attention weights where its backward reads the log-sum-exp. Recurrent layers are decomposed by
+    :mod:`acalsim_backend.front.recurrent`.
     """
     from torch._dynamo.backends.common import aot_autograd
 
-    has_lstm = any(node.target is torch._VF.lstm for node in gm.graph.nodes)
-    with sdpa_kernel([SDPBackend.MATH]), _without_onednn() if has_lstm else contextlib.nullcontext():
+    with sdpa_kernel([SDPBackend.MATH]), recurrent.decomposed():
         compiled: Callable[..., Any] = aot_autograd(
             fw_compiler=forward,
             bw_compiler=backward,
@@ -65,17 +64,6 @@ def through_aot_autograd(
             keep_inference_input_mutations=True,
         )(gm, example_inputs)
     return compiled
-
-
-@contextlib.contextmanager
-def _without_onednn() -> Iterator[None]:
-    """Process-wide, as PyTorch has it; Dynamo compiles under a lock."""
-    before = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        yield
-    finally:
-        torch._C._set_mkldnn_enabled(before)
 
 
 def static_inputs() -> frozenset[int]:

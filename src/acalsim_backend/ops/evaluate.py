@@ -54,10 +54,10 @@ def evaluate(op: ACALSimOp, tensors: Mapping[str, torch.Tensor]) -> list[torch.T
         default = argument.default_value if argument.has_default_value() else None
         value = bound.get(argument.name, op.attrs.get(argument.name, default))
         if isinstance(value, dict):
-            value = [value.get(i) for i in range(max(value) + 1)]
+            value = [value.get(i) for i in range(op.attrs.get(f"{argument.name}.length", max(value) + 1))]
         value = _restored(value, argument)
         if argument.kwarg_only:
-            if value is not None or not argument.has_default_value():
+            if argument.name in bound or argument.name in op.attrs or not argument.has_default_value():
                 kwargs[argument.name] = value
         else:
             args.append(value)
@@ -79,8 +79,11 @@ def is_pure(op: ACALSimOp) -> bool:
 
 
 def _restored(value: Any, argument: torch._C.Argument) -> Any:
-    """Names that the capture made of dtypes and memory formats, as the objects that ATen takes."""
-    if isinstance(value, str) and "str" not in str(argument.real_type):
+    """Names that the capture made of dtypes, layouts and the like, as the objects that ATen takes."""
+    kind = str(argument.real_type)
+    if isinstance(value, str) and "Device" in kind:
+        return torch.device(value)
+    if isinstance(value, str) and "str" not in kind:
         known = getattr(torch, value, None)
-        return known if isinstance(known, (torch.dtype, torch.memory_format)) else value
+        return known if isinstance(known, (torch.dtype, torch.memory_format, torch.layout)) else value
     return list(value) if isinstance(value, tuple) else value

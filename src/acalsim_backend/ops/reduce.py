@@ -184,5 +184,16 @@ class Any(_Reduction):
     def accumulation(self, source: DType, result: DType) -> DType:
         return DType.BOOL
 
+    def infer(self, op: ACALSimOp, ir: ACALSimIR) -> Signature | None:
+        if op.attrs.get("dim") == ():  # here no axes are none, not all
+            return [(ir.tensors[op.inputs[0]].shape, "bool")]
+        return super().infer(op, ir)
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        if op.attrs.get("dim") == ():
+            to.copy(to.view(op.inputs[0]), to.define(op.outputs[0]))
+        else:
+            super().lower(op, to)
+
     def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
         return "result is not bool" if dtype_of(op.outputs[0], ir) is not DType.BOOL else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
+from acalsim_backend.errors import InputError
 from acalsim_backend.program.view import View
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class HostCall:
         )
         results = self.operation([_copy(tensor) for tensor in given] if self.may_keep else given)
         for value, place in zip(results, taken, strict=True):
+            if (value.shape, value.dtype) != (place.shape, place.dtype):
+                raise InputError(
+                    f"{self.target} returned {tuple(value.shape)} {value.dtype}, its registered fake says "
+                    f"{tuple(place.shape)} {place.dtype}; correct the fake"
+                )
             place.copy_(value)
         self.calls += 1
         self.seconds += time.perf_counter() - start

@@ -83,7 +83,8 @@ class WeightCache:
     def bind(self, tensor: torch.Tensor) -> Resident:
         """The up-to-date resident copy of ``tensor``."""
         storage = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
-        key = (storage.cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        place = storage.cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
+        key = (*place, tensor.dtype, tensor.is_neg(), tensor.is_conj())
         resident = self._residents.get(key)
         if resident is not None and resident.is_gone:  # another storage at the same address
             resident = None
