@@ -6,6 +6,7 @@ and traces nothing again.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import sympy  # type: ignore[import-untyped]
 import torch
 from torch import fx
 from torch._higher_order_ops.effects import with_effects
+from torch._prims.rng_prims import run_and_save_rng_state
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from acalsim_backend.errors import InputError, UnsupportedError
@@ -82,7 +84,7 @@ class AotGraph:
     def __init__(self, gm: fx.GraphModule, weights: frozenset[int]) -> None:
         self._gm = gm
         self._tokens = _effect_tokens(gm.graph)
-        self._graph = _without_effect_tokens(gm.graph)
+        self._graph = _without_saved_states(_without_effect_tokens(gm.graph))
         self._placeholders = [node for node in self._graph.nodes if node.op == "placeholder"]
         self._weights = weights
         self._attributes: dict[str, Constant] = {}
@@ -141,7 +143,9 @@ class AotGraph:
         found: dict[sympy.Symbol, Any] = {}
 
         def learn(symbolic: Any, value: Any) -> None:
-            if isinstance(symbolic, _SYMBOLIC) and isinstance(symbolic.node.expr, sympy.Symbol):
+            if isinstance(value, torch.SymInt):
+                raise UnsupportedError("a nested tensor among the arguments; call .to_padded_tensor() first")
+            if isinstance(symbolic, _SYMBOLIC) and isinstance(getattr(symbolic.node, "expr", None), sympy.Symbol):
                 found[symbolic.node.expr] = value
 
         for node, value in zip(self._placeholders, args, strict=True):
@@ -223,6 +227,15 @@ class _Substitution:
     def of(self, value: Any, node: fx.Node) -> Any:
         """The value with numbers for symbols; tensors become meta tensors of plain shape."""
         if isinstance(value, torch.Tensor):
+            if value.is_quantized or value.is_nested:
+                kind, remedy = ("quantized", "dequantize") if value.is_quantized else ("nested", "to_padded_tensor")
+                raise UnsupportedError(
+                    f"{node.target}{_at(node)}: a {kind} tensor, expected plain ones; call .{remedy}() first"
+                )
+            if node.op == "placeholder" and value.device.type == "meta":
+                raise UnsupportedError(
+                    f"{node.target}: a tensor on the meta device, which has no values to compute with"
+                )
             if value.layout is not torch.strided:
                 raise UnsupportedError(
                     f"{node.target}{_at(node)}: a tensor of layout {value.layout}, expected torch.strided; "
@@ -237,7 +250,9 @@ class _Substitution:
     def _number(self, value: Any, node: fx.Node) -> Any:
         if not isinstance(value, _SYMBOLIC):
             return value
-        expression = value.node.expr
+        expression = getattr(value.node, "expr", None)
+        if expression is None:
+            raise UnsupportedError(f"{node.target}{_at(node)}: a nested tensor; call .to_padded_tensor() first")
         if expression not in self._values:
             result = expression.xreplace(self._found) if isinstance(expression, sympy.Basic) else expression
             free = sorted(map(str, getattr(result, "free_symbols", ())))
@@ -300,3 +315,51 @@ def _without_effect_tokens(graph: fx.Graph) -> fx.Graph:
             copied.erase_node(item)
         copied.erase_node(node)
     return copied
+
+
+_STATE_BYTES = torch.get_rng_state().numel()
+
+
+@torch.library.custom_op("acalsim::rng_state", mutates_args=(), schema="() -> Tensor")
+def _rng_state() -> torch.Tensor:
+    """The state of the generator for the CPU, for a recomputation."""
+    return torch.get_rng_state()
+
+
+@_rng_state.register_fake
+def _(*_: Any) -> torch.Tensor:
+    return torch.empty(_STATE_BYTES, dtype=torch.uint8)
+
+
+def _without_saved_states(graph: fx.Graph) -> fx.Graph:
+    """The graph with calls whose random state is kept for a recomputation (checkpoints) made in two steps."""
+    if not any(node.target is run_and_save_rng_state for node in graph.nodes):
+        return graph
+    copied = fx.Graph()
+    copied.output(copied.graph_copy(graph, {}))
+    with no_modes():
+        state_value = meta_tensor((_STATE_BYTES,), (1,), torch.uint8)
+    node: Any
+    for node in list(copied.nodes):
+        if node.target is not run_and_save_rng_state:
+            continue
+        target, *args = node.args
+        with copied.inserting_before(node):
+            state = copied.call_function(torch.ops.acalsim.rng_state.default, ())
+            call = copied.call_function(target, tuple(args), node.kwargs)
+        state.meta = {**node.meta, "val": state_value}
+        call.meta = {**node.meta, "val": _value_of_item(node, 1)}
+        for item in list(node.users):
+            item.replace_all_uses_with((state, call)[item.args[1]])
+            copied.erase_node(item)
+        copied.erase_node(node)
+    return copied
+
+
+def _value_of_item(node: Any, index: int) -> Any:
+    """What item ``index`` of a call's result is: a value, or a tuple that has None for what nobody reads."""
+    items = [user for user in node.users if user.target is operator.getitem and user.args[1] == index]
+    if not items or "val" in items[0].meta:
+        return items[0].meta["val"] if items else None
+    read = {user.args[1]: user.meta["val"] for user in items[0].users}
+    return tuple(read.get(i) for i in range(max(read) + 1))
