@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp
 from acalsim_backend.ops import check_shapes
@@ -24,34 +24,49 @@ from acalsim_backend.program.program import Prepare, Program
 from acalsim_backend.program.verify import verify
 
 
-class IRPass(Protocol):
-    """Rewrites IR; never in place."""
+class Pass(Protocol):
+    """``after`` names the passes whose work it relies on."""
 
     @property
     def name(self) -> str: ...
+    @property
+    def after(self) -> tuple[str, ...]: ...
+
+
+class IRPass(Pass, Protocol):
+    """Rewrites IR; never in place."""
 
     def apply(self, ir: ACALSimIR, target: Target) -> ACALSimIR: ...
 
 
-class CommandPass(Protocol):
+class CommandPass(Pass, Protocol):
     """Rewrites lowered commands; never in place."""
-
-    @property
-    def name(self) -> str: ...
 
     def apply(self, lowered: Lowered, target: Target) -> Lowered: ...
 
 
-IR_PASSES: tuple[IRPass, ...] = (
-    FoldConstants(),
-    AssignHost(),
-    InlineScalars(),
-    FoldBatchNorm(),
-    Hoist(),
-    FuseEpilogue(),
-    FusePointwise(),
+P = TypeVar("P", bound=Pass)
+
+
+def in_order(*passes: P) -> tuple[P, ...]:
+    """The passes, if each comes after those that it relies on.
+
+    Raises:
+        ValueError: one does not.
+    """
+    done: set[str] = set()
+    for one in passes:
+        missing = [name for name in one.after if name not in done]
+        if missing:
+            raise ValueError(f"pass {one.name} relies on {', '.join(missing)}, expected before it")
+        done.add(one.name)
+    return passes
+
+
+IR_PASSES: tuple[IRPass, ...] = in_order(
+    FoldConstants(), AssignHost(), InlineScalars(), FoldBatchNorm(), Hoist(), FuseEpilogue(), FusePointwise()
 )
-COMMAND_PASSES: tuple[CommandPass, ...] = (Place(), PlanMemory())
+COMMAND_PASSES: tuple[CommandPass, ...] = in_order(Place(), PlanMemory())
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ class FoldBatchNorm:
     """Only in f32 and f64: half types round between the steps, and the result must equal eager."""
 
     name: str = "fold_batch_norm"
+    after: tuple[str, ...] = ("assign_host",)
 
     def apply(self, ir: ACALSimIR, target: Target) -> ACALSimIR:
         static = depends_on_weights_alone(ir)

@@ -40,6 +40,7 @@ class FoldConstants:
     command costs nothing at run time. Random and foreign operators stay, as does one that fails: it fails when run."""
 
     name: str = "fold_constants"
+    after: tuple[str, ...] = ()
 
     def apply(self, ir: ACALSimIR, target: Target) -> ACALSimIR:
         known: dict[str, Known] = {n: _known(value) for n, value in ir.constants.items()}
@@ -165,6 +166,7 @@ class InlineScalars:
     """A pointwise operation takes a splat as a scalar attribute where its result keeps its shape without it."""
 
     name: str = "inline_scalars"
+    after: tuple[str, ...] = ("assign_host",)
 
     def apply(self, ir: ACALSimIR, target: Target) -> ACALSimIR:
         known = {n: _known(value) for n, value in ir.constants.items()}

@@ -26,6 +26,7 @@ class FuseEpilogue:
     """The value before a fused step must have no other user."""
 
     name: str = "fuse_epilogue"
+    after: tuple[str, ...] = ("fold_batch_norm", "hoist")
 
     def apply(self, ir: ACALSimIR, target: Target) -> ACALSimIR:
         users, escaping = ir.users(), ir.escaping()

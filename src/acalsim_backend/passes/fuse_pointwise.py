@@ -40,6 +40,7 @@ class FusePointwise:
     """Keeps the order of what has effects, and otherwise stays close to the order that was."""
 
     name: str = "fuse_pointwise"
+    after: tuple[str, ...] = ("inline_scalars", "fuse_epilogue")
 
     def apply(self, ir: ACALSimIR, target: Target) -> ACALSimIR:
         return _Fusion(ir).run()

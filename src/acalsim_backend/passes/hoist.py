@@ -16,6 +16,7 @@ class Hoist:
     """Views stay where they are used (they cost nothing) and are repeated in the prepare graph where it needs them."""
 
     name: str = "hoist"
+    after: tuple[str, ...] = ("fold_batch_norm",)
 
     def apply(self, ir: ACALSimIR, target: Target) -> ACALSimIR:
         static = depends_on_weights_alone(ir)

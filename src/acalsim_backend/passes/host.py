@@ -22,6 +22,7 @@ class AssignHost:
     """Runs while every operation still has its ATen target and its tensor arguments."""
 
     name: str = "assign_host"
+    after: tuple[str, ...] = ("fold_constants",)
 
     def apply(self, ir: ACALSimIR, target: Target) -> ACALSimIR:
         """Raises UnsupportedError that lists every such operation when the target says ``fallback="error"``."""

@@ -17,6 +17,7 @@ class Place:
     """The accelerator takes what its hardware file lists; the CPU takes the rest, or everything when told so."""
 
     name: str = "place"
+    after: tuple[str, ...] = ()
 
     def apply(self, lowered: Lowered, target: Target) -> Lowered:
         """Raises UnsupportedError that lists the misfits when the target says ``place="accelerator"``."""

@@ -36,6 +36,7 @@ class PlanMemory:
     """Every scratch tensor gets an offset; the others are bound at run time or belong to the Program."""
 
     name: str = "plan_memory"
+    after: tuple[str, ...] = ("place",)
 
     def apply(self, lowered: Lowered, target: Target) -> Lowered:
         buffers = _buffers(lowered)
