@@ -64,3 +64,22 @@ def test_do_the_models_of_the_readme_and_the_catalogue_agree():
 
     for name in re.findall(r"acalsim run (\w+)\b(?!\.)", (ROOT / "README.md").read_text()):
         assert name in CATALOGUE
+
+
+WALK = re.findall(r"`([\w/]+\.(?:py|c|cpp))` `([\w.:]+)`", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("file", "function"), WALK, ids=lambda part: part)
+def test_does_every_hop_of_the_walk_exist(file, function):
+    path = ROOT / file if file.startswith("engine/") else ROOT / "src" / "acalsim_backend" / file
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        owner, _, name = function.rpartition(".")
+        assert not owner or re.search(rf"^class {owner}\b", text, re.MULTILINE)
+        assert re.search(rf"^{'    ' if owner else ''}def {name}\(", text, re.MULTILINE)
+    else:
+        assert re.search(rf"^[\w ]*[\w>*] \**{function}\([^;]*\{{$", text, re.MULTILINE)
+
+
+def test_has_the_walk_its_hops():
+    assert len(WALK) == 30
