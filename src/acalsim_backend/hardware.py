@@ -12,12 +12,11 @@ import itertools
 import os
 import re
 import tomllib
-import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from acalsim_backend.errors import HardwareError, UnknownNameError
 from acalsim_backend.files import read_text, read_toml
@@ -31,8 +30,9 @@ _HOROWITZ = "Horowitz, ISSCC 2014"
 def _f(
     default: Any, unit: str, doc: str, low: float | None = None, high: float | None = None, source: str = "assumed"
 ) -> Any:
-    """A field with its unit, meaning and inclusive bounds, and what its default rests on."""
-    return field(default=default, metadata={"unit": unit, "doc": doc, "low": low, "high": high, "source": source})
+    """A field with its unit, meaning and inclusive bounds, and what its default rests on; of a tuple all its names."""
+    metadata = {"unit": unit, "doc": doc, "low": low, "high": high, "source": source, "known": default}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -296,14 +296,7 @@ def _read(source: str | Path, seen: tuple[Path, ...]) -> dict[str, dict[str, _En
         raise HardwareError(f"{entry('', 'schema', None).place}: {got}, expected schema = {SCHEMA}")
     merged: dict[str, dict[str, _Entry]] = {}
     if "base" in document:
-        base = document["base"]
-        if not isinstance(base, str):
-            raise HardwareError(f"{entry('', 'base', None).place}: base is {base!r}, expected a preset or a path")
-        try:
-            merged = _read(base if base in presets() else path.parent / base, (*seen, path))
-        except UnknownNameError:
-            unknown = UnknownNameError("hardware", base, presets())
-            raise HardwareError(f"{entry('', 'base', None).place}: base: {unknown}") from None
+        merged = _read_base(entry("", "base", document["base"]), (*seen, path))
     for key, value in document.items():
         if key in ("schema", "base"):
             continue
@@ -317,6 +310,16 @@ def _read(source: str | Path, seen: tuple[Path, ...]) -> dict[str, dict[str, _En
     if seen == () and "name" not in document:
         merged.setdefault("", {})["name"] = _Entry(path.stem, str(path))
     return merged
+
+
+def _read_base(entry: _Entry, seen: tuple[Path, ...]) -> dict[str, dict[str, _Entry]]:
+    base = entry.value
+    if not isinstance(base, str):
+        raise HardwareError(f"{entry.place}: base is {base!r}, expected a preset or a path")
+    try:
+        return _read(base if base in presets() else seen[-1].parent / base, seen)
+    except UnknownNameError:
+        raise HardwareError(f"{entry.place}: base: {UnknownNameError('hardware', base, presets())}") from None
 
 
 def _find(source: str | Path) -> Path:
@@ -391,20 +394,12 @@ def _hints(cls: type) -> dict[str, Any]:
 
 def _check(entry: _Entry, key: str, hint: Any, metadata: Mapping[str, Any]) -> Any:
     value, where = entry.value, f"{entry.place}: {key}"
-    if get_origin(hint) in (Union, types.UnionType):
-        (hint,) = [h for h in get_args(hint) if h is not type(None)]
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             raise HardwareError(f"{where} is {value!r}, expected one of {', '.join(get_args(hint))}")
         return value
     if get_origin(hint) is tuple:
-        known = COMMAND_KINDS if key.endswith("ops") else ACTIVATIONS
-        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-            raise HardwareError(f"{where} is {value!r}, expected a list of names from {', '.join(known)}")
-        for name in value:
-            if name not in known:
-                raise HardwareError(f"{where}: {UnknownNameError('name', name, known)}")
-        return tuple(value)
+        return _check_names(value, where, metadata["known"])
     wanted = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}[hint]
     if hint is float and type(value) is int:
         value = float(value)
@@ -414,6 +409,15 @@ def _check(entry: _Entry, key: str, hint: Any, metadata: Mapping[str, Any]) -> A
     if low is not None and not low <= value <= high:
         raise HardwareError(f"{where} is {value}, expected {low} to {high} {metadata['unit']}")
     return value
+
+
+def _check_names(value: Any, where: str, known: Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise HardwareError(f"{where} is {value!r}, expected a list of names from {', '.join(known)}")
+    for name in value:
+        if name not in known:
+            raise HardwareError(f"{where}: {UnknownNameError('name', name, known)}")
+    return tuple(value)
 
 
 def _parse_value(text: str) -> Any:

@@ -219,7 +219,13 @@ def make_layers(
         raise UsageError(f"nothing to time: name one of {', '.join(_KINDS)} with its sizes, or --topology FILE.csv")
     if kind not in _KINDS:
         raise UnknownNameError("layer", kind, _KINDS)
-    make, names, allowed = _KINDS[kind]
+    make = _KINDS[kind][0]
+    _check_layer(kind, sizes, options)
+    return [make(*sizes, dtype=DTYPES[dtype], **options)]
+
+
+def _check_layer(kind: str, sizes: Sequence[int], options: Mapping[str, int]) -> None:
+    _, names, allowed = _KINDS[kind]
     if len(sizes) != len(names):
         raise UsageError(f"{kind} takes {len(names)} sizes ({' '.join(names)}), got {len(sizes)}")
     if any(size < 1 for size in sizes):
@@ -231,7 +237,6 @@ def make_layers(
             )
         if options[option] > MAX_OPTION:
             raise UsageError(f"--{option} {options[option]}, expected at most {MAX_OPTION}")
-    return [make(*sizes, dtype=DTYPES[dtype], **options)]
 
 
 @dataclass(frozen=True)

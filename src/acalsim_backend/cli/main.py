@@ -77,7 +77,7 @@ def main() -> NoReturn:
         app(prog_name="acalsim")
     except SystemExit as exit_:
         code = EXIT_CLOSED if _is_closed(exit_) else exit_.code
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever it is, it becomes a message and an exit code
         code = _explain(error)
     if not _flushed():
         code = code or InputError.exit_code

@@ -94,7 +94,26 @@ def validate(data: bytes, memory: Memory) -> Command:
 
 
 def _decode(data: bytes) -> Command:
-    opcode, version, size, ident, *_ = HEADER.unpack_from(data)
+    _check_head(data)
+    try:
+        command = decode(data)
+        canonical = command.encode() == data
+    except (ProgramError, ValueError, struct.error, OverflowError) as error:
+        raise CommandError(Status.UNSUPPORTED, str(error)) from None
+    for name, view in _required(command):
+        if view is None:
+            raise CommandError(Status.BAD_SHAPE, f"{name} is absent")
+    if not canonical:
+        raise CommandError(Status.UNSUPPORTED, "a reserved or unused byte is not 0")
+    for dep in command.deps:
+        if dep >= command.id:
+            raise CommandError(Status.INDEX, f"depends on command {dep}, which does not come before it")
+    return command
+
+
+def _check_head(data: bytes) -> None:
+    """What must be right for the bytes to be read as a command."""
+    opcode, version, size, *_ = HEADER.unpack_from(data)
     if version != ABI_VERSION:
         raise CommandError(Status.BAD_VERSION, f"ABI version {version}, this device speaks {ABI_VERSION}")
     if opcode not in COMMANDS or opcode == Opcode.HOST:  # which the CPU hands to the host itself
@@ -107,20 +126,6 @@ def _decode(data: bytes) -> Command:
             raise CommandError(Status.BAD_DTYPE, f"{name}: dtype {dtype} is not one of 0 to {len(DType) - 1}")
         if rank > MAX_RANK:
             raise CommandError(Status.BAD_RANK, f"{name}: rank {rank}, at most {MAX_RANK}")
-    try:
-        command = decode(data)
-        canonical = command.encode() == data
-    except (ProgramError, ValueError, struct.error, OverflowError) as error:
-        raise CommandError(Status.UNSUPPORTED, str(error)) from None
-    for name, view in _required(command):
-        if view is None:
-            raise CommandError(Status.BAD_SHAPE, f"{name} is absent")
-    if not canonical:
-        raise CommandError(Status.UNSUPPORTED, "a reserved or unused byte is not 0")
-    for dep in command.deps:
-        if dep >= ident:
-            raise CommandError(Status.INDEX, f"depends on command {dep}, which does not come before it")
-    return command
 
 
 def _operand_heads(cls: type[Command], data: bytes) -> Iterator[tuple[str, int, int]]:

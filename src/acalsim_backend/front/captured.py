@@ -27,7 +27,7 @@ class InputKind(enum.Enum):
     """a parameter or buffer: the same storage in most calls"""
     NUMBER = "number"
     """a Python number, part of what the graph was captured for"""
-    TOKEN = "token"
+    TOKEN = "token"  # noqa: S105  # no password
     """orders effects in PyTorch; None at run time"""
 
 

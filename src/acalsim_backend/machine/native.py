@@ -28,7 +28,7 @@ class NativeMachine:
         def call(index: int) -> int:
             try:
                 self._host_call(index)
-            except BaseException as error:  # must not cross the library's frames
+            except BaseException as error:  # noqa: BLE001  # must not cross the library's frames
                 raised.append(error)
                 return Status.INTERNAL
             return Status.OK

@@ -229,7 +229,7 @@ class Core:
         """Call a device. The TLB is flushed so that the next access misses it: only then does Unicorn know its PC."""
         try:
             result = function(*args)
-        except BaseException as error:  # must not cross the emulator's frames
+        except BaseException as error:  # noqa: BLE001  # must not cross the emulator's frames
             self._raised = self._raised or error
             self.stop()
             return None

@@ -21,12 +21,6 @@ def reduced_axes(op: ACALSimOp, rank: int) -> tuple[int, ...]:
     return tuple(sorted({normal_axis(int(d), rank) for d in items})) or tuple(range(rank))
 
 
-def keepdim_view(view: View, dims: tuple[int, ...], axes: tuple[int, ...]) -> View:
-    """A result seen with the input's rank: size 1 on the reduced axes."""
-    kept = tuple(1 if i in axes else d for i, d in enumerate(dims))
-    return replace(view, dims=kept, strides=contiguous_strides(kept))
-
-
 def grouped(x: View, out: View, axes: tuple[int, ...]) -> tuple[View, View, int]:
     """Merge neighbouring axes of one kind (kept or reduced) that x walks evenly; returns x, out and the axis mask."""
     dims: list[int] = []

@@ -39,6 +39,9 @@ TRANSCENDENTAL = frozenset(
 HALF_TYPES = frozenset({DType.F16, DType.BF16})
 
 
+_LIMITS = (MAX_VECTOR_INPUTS, MAX_VECTOR_OUTPUTS, MAX_VECTOR_INSTRUCTIONS)
+
+
 @dataclass
 class Emitter:
     """Builds the micro-program of one VECTOR command in SSA form; ``finish`` assigns registers.
@@ -48,7 +51,6 @@ class Emitter:
 
     ir: ACALSimIR
     inputs: list[str] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
     code: list[VectorInstruction] = field(default_factory=list)
     values: dict[str, int] = field(default_factory=dict)
     memo: dict[VectorInstruction, int] = field(default_factory=dict)
@@ -98,22 +100,21 @@ class Emitter:
         out = op.outputs[0]
         self.values[out] = self.cast(handler.emit(self, op), DTYPES[self.ir.tensors[out].dtype])
 
-    def finish(self, outputs: list[str]) -> list[VectorInstruction] | None:
-        """Instructions with registers: LOADs, then arithmetic, then STOREs. None if the command's limits are passed."""
-        self.outputs = outputs
-        loads = [i for i, c in enumerate(self.code) if c.op is VectorOp.LOAD]
-        rest = [i for i, c in enumerate(self.code) if c.op is not VectorOp.LOAD]
-        order = loads + rest
-        stored = [self.values[name] for name in outputs]
+    def _last_uses(self, order: list[int], stored: list[int]) -> dict[int, int]:
+        """Where in ``order`` each value is read last; behind all of it where it is stored."""
         last = {value: len(order) for value in stored}
         for position, i in enumerate(order):
             for source in self.code[i].reads:
                 last[source] = max(last.get(source, 0), position)
-        if (
-            len(self.inputs) > MAX_VECTOR_INPUTS
-            or len(outputs) > MAX_VECTOR_OUTPUTS
-            or len(order) + len(outputs) > MAX_VECTOR_INSTRUCTIONS
-        ):
+        return last
+
+    def finish(self, outputs: list[str]) -> list[VectorInstruction] | None:
+        """Instructions with registers: LOADs, then arithmetic, then STOREs. None if the command's limits are passed."""
+        order = sorted(range(len(self.code)), key=lambda i: self.code[i].op is not VectorOp.LOAD)
+        stored = [self.values[name] for name in outputs]
+        last = self._last_uses(order, stored)
+        used = len(self.inputs), len(outputs), len(order) + len(outputs)
+        if any(n > most for n, most in zip(used, _LIMITS, strict=True)):
             return None
         free = list(range(MAX_VECTOR_REGISTERS))
         register_of: dict[int, int] = {}

@@ -84,7 +84,15 @@ class _Fusion:
             self.last_effect = home
             node.readers += op is not self.effects[-1]
         self.owner.update(dict.fromkeys(op.outputs, home))
-        earlier = 0
+        self._connect(home, sources)
+        for s in read:
+            self.nodes[s].readers -= 1
+            if not self.nodes[s].readers:
+                self.nodes[s].before = 0
+
+    def _connect(self, home: int, sources: set[int]) -> None:
+        """Note that a node, and all that must run after it, runs after ``sources``."""
+        node, earlier = self.nodes[home], 0
         for s in sources - {home}:
             earlier |= self.nodes[s].before | self.nodes[s].bit
             node.sources.add(s)
@@ -93,10 +101,6 @@ class _Fusion:
             for waiting in self._from(home):
                 if waiting.readers:
                     waiting.before |= earlier
-        for s in read:
-            self.nodes[s].readers -= 1
-            if not self.nodes[s].readers:
-                self.nodes[s].before = 0
 
     def _from(self, home: int) -> Iterator[_Node]:
         """A node and all that must run after it."""

@@ -43,6 +43,10 @@ def _tables(program: Program) -> Iterator[str]:
         for t in ids:
             if not 0 <= t < len(program.tensors):
                 yield f"{kind} {t} is not in the tensor table of {len(program.tensors)}"
+    yield from _headers(program)
+
+
+def _headers(program: Program) -> Iterator[str]:
     for i, command in enumerate(program.commands):
         if command.id != i:
             yield f"command {i} has id {command.id}"
