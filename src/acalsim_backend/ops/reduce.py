@@ -184,7 +184,7 @@ class Any(_Reduction):
         return super().infer(op, ir)
 
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
-        if op.attrs.get("dim") == ():
+        if op.op_type is ACALSimOpType.ANY and op.attrs.get("dim") == ():  # of a sum as a truth they are all
             to.copy(to.view(op.inputs[0]), to.define(op.outputs[0]))
         else:
             super().lower(op, to)
