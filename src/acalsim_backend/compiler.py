@@ -305,7 +305,7 @@ def _places(memory: np.ndarray[Any, Any], size: Sequence[int], stride: Sequence[
 def _is_default(value: Any, schema: Sequence[Any], name: str) -> bool:
     (argument,) = (a for a in schema if a.name == name)
     if not argument.has_default_value():
-        return False
+        return value is None
     default = argument.default_value
     return type(value) is type(default) and bool(value == default)
 

@@ -121,7 +121,7 @@ def test_does_a_custom_operator_get_its_arguments(function):
 def test_is_a_fake_that_lies_about_the_shape_named():
     with (
         torch.no_grad(),
-        pytest.raises(InputError, match=r"returned \(1,\) torch.float32, its registered fake says \(2,\)"),
+        pytest.raises(InputError, match=r"returned \(1,\) torch.float32, its fake says \(2,\)"),
     ):
         compiled(lambda x: smaller(x))(torch.ones(2))
 

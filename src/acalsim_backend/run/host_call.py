@@ -67,10 +67,11 @@ class HostCall:
         )
         results = self.operation([_copy(tensor) for tensor in given] if self.may_keep else given)
         for value, place in zip(results, taken, strict=True):
-            if (value.shape, value.dtype) != (place.shape, place.dtype):
+            is_other = value.dtype != place.dtype and (self.may_keep or value.is_quantized)
+            if value.shape != place.shape or is_other:
                 raise InputError(
-                    f"{self.target} returned {tuple(value.shape)} {value.dtype}, its registered fake says "
-                    f"{tuple(place.shape)} {place.dtype}; correct the fake"
+                    f"{self.target} returned {tuple(value.shape)} {value.dtype}, its fake says {tuple(place.shape)} "
+                    f"{place.dtype}; correct the fake, or keep the operator out with torch.compiler.disable"
                 )
             place.copy_(value)
         self.calls += 1
