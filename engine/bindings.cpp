@@ -74,12 +74,11 @@ Config make_config(const nb::dict& d) {
 }
 
 // The fields of a Completion that are plain numbers.
-#define ACALSIM_COMPLETION_NUMBERS(X)                                                                              \
-    X(id)                                                                                                          \
-    X(start)                                                                                                       \
-    X(end)                                                                                                         \
-    X(array_cycles) X(array_busy) X(vector_busy) X(bytes_read) X(bytes_written) X(macs) X(vector_ops) X(mac_dtype) \
-        X(scratchpad_bytes) X(accumulator_bytes) X(bursts) X(row_hits) X(bank_conflict_cycles)
+// clang-format off
+#define ACALSIM_COMPLETION_NUMBERS(X) \
+    X(id) X(start) X(end) X(array_cycles) X(array_busy) X(vector_busy) X(bytes_read) X(bytes_written) X(macs) \
+    X(vector_ops) X(mac_dtype) X(scratchpad_bytes) X(accumulator_bytes) X(bursts) X(row_hits) X(bank_conflict_cycles)
+// clang-format on
 
 nb::dict stall(const Completion& c) {
     nb::dict causes;
