@@ -8,6 +8,7 @@ finds everything whole, and nothing locked.
 from __future__ import annotations
 
 import enum
+import itertools
 import os
 import threading
 import weakref
@@ -25,7 +26,9 @@ class Rank(enum.IntEnum):
 
 
 _locks: weakref.WeakKeyDictionary[Any, tuple[Rank, int]] = weakref.WeakKeyDictionary()
+_numbers = itertools.count()
 _register = threading.Lock()
+_one_fork = threading.Lock()
 _held: list[Any] = []
 
 
@@ -33,7 +36,7 @@ def make_lock(rank: Rank) -> threading.RLock:
     """A re-entrant lock."""
     lock = threading.RLock()
     with _register:
-        _locks[lock] = rank, len(_locks)
+        _locks[lock] = rank, next(_numbers)
     return lock
 
 
@@ -43,18 +46,23 @@ def make_condition() -> threading.Condition:
 
 
 def _take_all() -> None:
-    with _register:
-        _held[:] = sorted(_locks, key=lambda lock: _locks[lock])
-    for lock in _held:
-        lock.acquire()
-    _register.acquire()
+    _one_fork.acquire()
+    while True:
+        _register.acquire()
+        new = sorted(set(_locks) - set(_held), key=lambda lock: _locks[lock])
+        if not new:
+            return  # nobody makes another one now
+        _register.release()
+        for lock in new:
+            lock.acquire()
+            _held.append(lock)
 
 
 def _give_back() -> None:
     _register.release()
-    for lock in reversed(_held):
-        lock.release()
-    _held.clear()
+    while _held:
+        _held.pop().release()
+    _one_fork.release()
 
 
 os.register_at_fork(before=_take_all, after_in_parent=_give_back, after_in_child=_give_back)

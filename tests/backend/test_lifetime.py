@@ -19,6 +19,7 @@ from acalsim_backend import AcalsimError, simulate
 from acalsim_backend.backend import ACALSimBackend, _shared_backend
 from acalsim_backend.errors import CapacityError, UsageError
 from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.locks import Rank, make_lock
 from acalsim_backend.models.basic import Mlp
 from acalsim_backend.run.session import open_sessions
 
@@ -264,6 +265,32 @@ def in_child(function) -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_may_threads_fork_at_once_while_others_make_locks():
+    stop, codes = threading.Event(), []
+
+    def make():
+        while not stop.is_set():
+            with make_lock(Rank.SESSION):
+                pass
+
+    def fork():
+        for _ in range(20):
+            codes.append(in_child(lambda: 0 if make_lock(Rank.TABLE).acquire(timeout=10) else 1))
+
+    makers = [threading.Thread(target=make) for _ in range(2)]
+    forkers = [threading.Thread(target=fork) for _ in range(3)]
+    for thread in (*makers, *forkers):
+        thread.start()
+    for thread in forkers:
+        thread.join()
+    stop.set()
+    for thread in makers:
+        thread.join()
+    assert codes == [0] * 60
+    with make_lock(Rank.SESSION):  # nothing is left locked
+        assert in_child(lambda: 0) == 0
 
 
 def test_does_a_forked_process_run_the_model_on_memory_of_its_own():
