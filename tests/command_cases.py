@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as nn
 
-from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
 from acalsim_backend.program.commands import (
     Barrier,
     Command,
@@ -30,6 +29,7 @@ from acalsim_backend.program.commands import (
 from acalsim_backend.program.enums import Activation, DType, Placement, PoolMode, ReduceOp, VectorOp
 from acalsim_backend.program.program import Origin, Program, Tensor, TensorKind
 from acalsim_backend.program.view import View
+from acalsim_backend.tensors import TORCH_DTYPES
 
 Bytes = np.ndarray
 DTYPES = {torch_dtype: dtype for dtype, torch_dtype in TORCH_DTYPES.items()}

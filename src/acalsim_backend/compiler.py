@@ -12,11 +12,12 @@ import torch
 from torch import fx
 
 from acalsim_backend.errors import InputError, UnsupportedError
-from acalsim_backend.front.captured import CapturedGraph, InputKind
+from acalsim_backend.front.captured import OF_MEMORY, CapturedGraph, InputKind
 from acalsim_backend.front.source import module_path, source_line
 from acalsim_backend.front.trace import capture
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
 from acalsim_backend.ops import check_shapes, operator_for
+from acalsim_backend.ops.evaluate import PYTORCHS
 from acalsim_backend.program.view import contiguous_strides
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ class _Capture:
         if node.target is torch.ops.aten._assert_tensor_metadata.default:
             return  # shapes and dtypes were checked while tracing
         target, bound = _bound(node)
-        if target in _OF_MEMORY:
+        if target in OF_MEMORY:
             bound = self._on_memory(node, target, bound)
         if node.users and not isinstance(node.meta.get("val"), (torch.Tensor, list, tuple)):
             raise UnsupportedError(f"{target}: returns {type(node.meta.get('val')).__name__}, not tensors")
@@ -178,7 +179,7 @@ class _Capture:
         attrs: dict[str, Any] = {}
         schema = target._schema.arguments
         ignored: tuple[str, ...] = ()
-        if target.namespace in ("aten", "prims"):
+        if target.namespace in PYTORCHS:
             ignored = _PLACEMENT if on_host else (*_PLACEMENT, "memory_format")
         for name, value in bound.items():
             items: list[tuple[int | None, Any]]
@@ -227,9 +228,6 @@ class _Capture:
 
 _PLACEMENT = ("device", "pin_memory", "layout")
 """Arguments about where PyTorch would put a tensor; guest memory is one place."""
-
-_OF_MEMORY = (torch.ops.aten.as_strided.default, torch.ops.aten.as_strided_scatter.default)
-"""Operators whose meaning depends on where the elements of their argument lie."""
 
 
 def _described(name: str, value: torch.Tensor, node: fx.Node) -> TensorDesc:

@@ -22,13 +22,14 @@ from acalsim_backend.front import watch
 from acalsim_backend.front.captured import CapturedGraph, Output, OutputKind, ViewStep, no_modes
 from acalsim_backend.front.dynamo import AotGraph, static_inputs
 from acalsim_backend.ir import ACALSimIR
-from acalsim_backend.ops.evaluate import evaluate, is_pytorchs, with_strides
-from acalsim_backend.ops.lowering import HostCallSite, constant_bytes
+from acalsim_backend.ops.evaluate import evaluate, is_pytorchs
+from acalsim_backend.ops.lowering import HostCallSite
 from acalsim_backend.passes import Compiled, Target, compile_ir
 from acalsim_backend.program.interface import Interface
 from acalsim_backend.report.model import RunReport
-from acalsim_backend.run.executable import Executable, laid_over
+from acalsim_backend.run.executable import Executable
 from acalsim_backend.run.host_call import HostCall
+from acalsim_backend.tensors import laid_over, raw_bytes, with_strides
 
 if TYPE_CHECKING:
     from acalsim_backend.backend import ACALSimBackend
@@ -70,7 +71,7 @@ class ProgramCache:
         text = repr((ir.tensors, ir.ops, ir.inputs, ir.outputs, ir.arguments, ir.mutations))
         digest = hashlib.sha256(text.encode())
         for name in sorted(ir.constants):
-            digest.update(name.encode() + constant_bytes(ir.constants[name]))
+            digest.update(name.encode() + raw_bytes(ir.constants[name]).tobytes())
         key = digest.hexdigest()
         linked = self._linked.get(key)
         if linked is None:

@@ -10,18 +10,7 @@ from typing import Any
 from acalsim_backend.errors import ProgramError
 from acalsim_backend.program.enums import DType
 
-DTYPES: dict[str, DType] = {
-    "bool": DType.BOOL,
-    "uint8": DType.U8,
-    "int8": DType.I8,
-    "int16": DType.I16,
-    "int32": DType.I32,
-    "int64": DType.I64,
-    "float16": DType.F16,
-    "bfloat16": DType.BF16,
-    "float32": DType.F32,
-    "float64": DType.F64,
-}
+DTYPES: dict[str, DType] = {dtype.long_name: dtype for dtype in DType}
 """PyTorch's names of the element types that guest memory can hold."""
 
 

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import Bench
 
-from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
 from acalsim_backend.program.commands import Conv2d, Copy, Fill, Gemm, Norm, Pool2d, Reduce, Softmax
 from acalsim_backend.program.enums import Activation, DType, PoolMode, ReduceOp, VectorOp
 from acalsim_backend.program.view import View
+from acalsim_backend.tensors import TORCH_DTYPES
 
 FLOATS = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 INTEGERS = [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64]

@@ -82,7 +82,7 @@ EXTREMES = {
 
 def _with_values(case: Case, fill: str) -> dict[int, object]:
     """The case's inputs with every floating-point one overwritten."""
-    from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
+    from acalsim_backend.tensors import TORCH_DTYPES
 
     values = dict(case.values)
     for t in case.tensors:

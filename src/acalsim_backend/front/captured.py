@@ -17,6 +17,11 @@ import torch
 from torch import fx
 from torch.utils._python_dispatch import _disable_current_modes
 
+from acalsim_backend.tensors import raw_bytes
+
+OF_MEMORY = (torch.ops.aten.as_strided.default, torch.ops.aten.as_strided_scatter.default)
+"""Operators whose meaning depends on where the elements of their argument lie."""
+
 
 class InputKind(enum.Enum):
     """What an argument of a captured graph is."""
@@ -80,10 +85,7 @@ class Constant:
     @classmethod
     def of(cls, value: torch.Tensor) -> Constant:
         """A copy of a tensor's value."""
-        dense = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        flat = dense.as_strided((dense.numel(),), (1,))  # one element may have any stride
-        raw = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
-        return cls(tuple(value.shape), value.dtype, raw)
+        return cls(tuple(value.shape), value.dtype, raw_bytes(value).tobytes())
 
     def tensor(self) -> torch.Tensor:
         """The value as a tensor of its own."""

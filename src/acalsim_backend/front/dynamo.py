@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from acalsim_backend.errors import InputError, UnsupportedError
 from acalsim_backend.front import recurrent
 from acalsim_backend.front.captured import (
+    OF_MEMORY,
     CapturedGraph,
     Constant,
     InputKind,
@@ -43,7 +44,6 @@ _CHECKS = frozenset(
     }
 )
 """Assertions about sizes, which Dynamo's guards have checked before a call comes here."""
-_OF_MEMORY = (torch.ops.aten.as_strided.default, torch.ops.aten.as_strided_scatter.default)
 
 
 def through_aot_autograd(
@@ -90,7 +90,7 @@ class AotGraph:
         self._attributes: dict[str, Constant] = {}
         self.is_dynamic = any(_has_symbols(node.meta.get("val")) for node in self._placeholders)
         """Whether the arguments of later calls may have other shapes."""
-        self._addresses_memory = any(node.target in _OF_MEMORY for node in self._graph.nodes)
+        self._addresses_memory = any(node.target in OF_MEMORY for node in self._graph.nodes)
 
     def signature(self, args: Sequence[Any]) -> tuple[Any, ...]:
         """What the graph for ``args`` depends on: equal for arguments that one graph serves."""

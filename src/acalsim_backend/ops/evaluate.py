@@ -10,6 +10,9 @@ import torch
 from acalsim_backend.errors import UnsupportedError
 from acalsim_backend.ir import ACALSimOp
 
+PYTORCHS = ("aten", "prims")
+"""Namespaces of operators that are PyTorch's own."""
+
 
 def overload(target: str) -> torch._ops.OpOverload:
     """The ATen overload named "aten.add.Tensor" (or one of another namespace)."""
@@ -18,21 +21,6 @@ def overload(target: str) -> torch._ops.OpOverload:
     if not isinstance(found, torch._ops.OpOverload):
         raise UnsupportedError(f"{target} is a {type(found).__name__}, expected an operator overload")
     return found
-
-
-def with_strides(value: torch.Tensor, strides: tuple[int, ...] | None) -> torch.Tensor:
-    """``value`` in memory with ``strides`` (elements, None: dense row-major), at the start of its storage.
-
-    Elements that share memory by a stride of 0 must be equal, as they are in every view.
-    """
-    if strides is None:
-        return value.contiguous()
-    if value.stride() == strides and value.storage_offset() == 0:
-        return value
-    memory = torch.empty_strided(value.shape, strides, dtype=value.dtype)
-    once = tuple(slice(0, 1 if step == 0 else None) for step in strides)
-    memory[once].copy_(value[once])
-    return memory
 
 
 def evaluate(op: ACALSimOp, tensors: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
@@ -70,7 +58,7 @@ def evaluate(op: ACALSimOp, tensors: Mapping[str, torch.Tensor]) -> list[torch.T
 
 def is_pytorchs(op: ACALSimOp) -> bool:
     """Whether the operator is PyTorch's own."""
-    return op.target.startswith(("aten.", "prims."))
+    return op.target.partition(".")[0] in PYTORCHS
 
 
 def is_pure(op: ACALSimOp) -> bool:

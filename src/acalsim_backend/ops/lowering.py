@@ -15,8 +15,7 @@ from acalsim_backend.program.commands import Command, Copy, Fill
 from acalsim_backend.program.enums import MAX_RANK, DType
 from acalsim_backend.program.program import Origin, Tensor, TensorKind
 from acalsim_backend.program.view import View, contiguous_strides
-
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+from acalsim_backend.tensors import TORCH_DTYPES, raw_bytes
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Lowering:
     def _define(self, name: str, kind: TensorKind, data: Any = None) -> View:
         desc = self.ir.tensors[name]
         dtype = DTYPES[desc.dtype]
-        raw = None if data is None else constant_bytes(data)
+        raw = None if data is None else raw_bytes(data).tobytes()
         self.tensors.append(Tensor(len(self.tensors), name, kind, dtype, desc.shape, data=raw))
         view = View(len(self.tensors) - 1, dtype, desc.shape, contiguous_strides(desc.shape))
         self.views[name] = view
@@ -207,14 +206,6 @@ def _visible(ir: ACALSimIR) -> set[str]:
     return visible
 
 
-def constant_bytes(data: Any) -> bytes:
-    """Raw little-endian bytes of a torch tensor, dense row-major."""
-    import torch
-
-    dense = data.detach().cpu().clone(memory_format=torch.contiguous_format)
-    return bytes(dense.reshape(-1).view(torch.uint8).numpy().tobytes()) if dense.numel() else b""
-
-
 def immediate(value: float, dtype: DType) -> int:
     """Bits of a number as an element: an f64 for floating-point dtypes, an i64 (wrapped, truncated, a truth) else.
 
@@ -232,7 +223,7 @@ def rounded(value: float, dtype: DType) -> float:
     if dtype is DType.BOOL:
         return bool(value)
     if dtype.is_float:
-        return torch.tensor(value, dtype=torch.float64).to(getattr(torch, _NAMES[dtype])).item()
+        return torch.tensor(value, dtype=torch.float64).to(TORCH_DTYPES[dtype]).item()
     if not math.isfinite(value):
         raise UnsupportedError(f"scalar {value} does not fit {dtype.name}; use a floating-point tensor")
     bits = 8 * dtype.itemsize

@@ -14,11 +14,12 @@ import torch
 
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
 from acalsim_backend.ops import operator_of
-from acalsim_backend.ops.evaluate import evaluate, is_pure, with_strides
+from acalsim_backend.ops.evaluate import evaluate, is_pure
 from acalsim_backend.ops.memory import full_value
 from acalsim_backend.ops.vector import Pointwise
 from acalsim_backend.passes.rewrite import Rewriter
 from acalsim_backend.passes.target import Target
+from acalsim_backend.tensors import with_strides
 
 LARGEST = 1 << 24
 """Bytes of the largest tensor that an operation may read or write to be computed while compiling."""

@@ -28,6 +28,12 @@ class DType(enum.IntEnum):
     F64 = 9
 
     @property
+    def long_name(self) -> str:
+        """The name that PyTorch and the IR have for it."""
+        names = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
+        return names[self]
+
+    @property
     def itemsize(self) -> int:
         """Bytes of one element."""
         return (1, 1, 1, 2, 4, 8, 2, 2, 4, 8)[self]

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
 from acalsim_backend.errors import UsageError
 from acalsim_backend.program.interface import Interface
 from acalsim_backend.program.program import TensorKind
 from acalsim_backend.program.snapshot import Snapshot
-from acalsim_backend.program.view import View, contiguous_strides
-from acalsim_backend.run.weights import Resident, WeightCache, raw_bytes
+from acalsim_backend.program.view import View
+from acalsim_backend.run.weights import Resident, WeightCache
+from acalsim_backend.tensors import TORCH_DTYPES, laid_over, raw_bytes
 
 if TYPE_CHECKING:
     from acalsim_backend.codegen.generated import GeneratedProgram
@@ -176,22 +176,6 @@ class Executable:
         else:
             raw = result.outputs[number]
         return laid_over(torch.from_numpy(raw), TORCH_DTYPES[tensor.dtype], tensor.shape)
-
-
-def laid_over(
-    memory: torch.Tensor,
-    dtype: torch.dtype,
-    shape: Sequence[int],
-    strides: Sequence[int] | None = None,
-    offset: int | torch.SymInt = 0,
-) -> torch.Tensor:
-    """A tensor in the memory of another one, and no view of it: autograd forbids writes to views that a function gives.
-
-    ``strides`` (elements) are those of dense memory by default; ``offset`` counts elements of ``dtype``.
-    """
-    dims = tuple(shape)
-    steps = tuple(strides) if strides is not None else contiguous_strides(dims)
-    return torch.empty(0, dtype=dtype).set_(memory.untyped_storage(), offset, dims, steps)
 
 
 def _viewed(base: torch.Tensor, view: View) -> torch.Tensor:

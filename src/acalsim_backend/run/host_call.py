@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
 from acalsim_backend.errors import InputError
 from acalsim_backend.program.view import View
+from acalsim_backend.tensors import TORCH_DTYPES, copied
 
 if TYPE_CHECKING:
     from acalsim_backend.device.memory import Memory
@@ -28,15 +28,6 @@ def guest_tensor(ram: Memory, view: View) -> torch.Tensor:
 
 def _laid_out(memory: torch.Tensor, layout: tuple[Sequence[int], Sequence[int]] | None) -> torch.Tensor:
     return memory if layout is None else memory.as_strided(*layout)
-
-
-def _copy(tensor: torch.Tensor) -> torch.Tensor:
-    memory = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
-    if 0 in tensor.stride():  # elements that share memory are equal
-        once = tuple(slice(0, 1 if step == 0 else None) for step in tensor.stride())
-        memory[once].copy_(tensor[once])
-        return memory
-    return memory.copy_(tensor)
 
 
 @dataclass(eq=False)
@@ -65,7 +56,7 @@ class HostCall:
             [_laid_out(guest_tensor(ram, view), layout) for view, layout in zip(views, parts, strict=True)]
             for views, parts in ((inputs, layouts[: len(inputs)]), (outputs, layouts[len(inputs) :]))
         )
-        results = self.operation([_copy(tensor) for tensor in given] if self.may_keep else given)
+        results = self.operation([copied(tensor, tensor.stride()) for tensor in given] if self.may_keep else given)
         for value, place in zip(results, taken, strict=True):
             is_other = value.dtype != place.dtype and (self.may_keep or value.is_quantized)
             if value.shape != place.shape or is_other:

@@ -6,27 +6,15 @@ import ctypes
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import xxhash
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from acalsim_backend.run.changes import PAGE, write_watch
+from acalsim_backend.tensors import raw_bytes
 
 if TYPE_CHECKING:
     from acalsim_backend.run.session import Block, Session
-
-Bytes = npt.NDArray[np.uint8]
-
-
-def raw_bytes(tensor: torch.Tensor) -> Bytes:
-    """The tensor's elements, dense row-major, as bytes; shares memory when the tensor is dense on the CPU."""
-    if tensor.numel() == 0:
-        return np.empty(0, np.uint8)
-    dense = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    data: Bytes = dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy()
-    return data
 
 
 def _last_write(tensor: torch.Tensor) -> tuple[int, int, int] | None:

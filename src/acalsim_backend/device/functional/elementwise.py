@@ -10,10 +10,10 @@ from torch import Tensor
 
 from acalsim_backend.device.functional.operands import Operands, computes, nothing
 from acalsim_backend.device.functional.task import Task
-from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
 from acalsim_backend.device.vector_plan import Into, Over, Storage, plan_storage
 from acalsim_backend.program.commands import Barrier, Copy, Fill, Vector, VectorInstruction
 from acalsim_backend.program.enums import Activation, DType, Opcode, VectorOp
+from acalsim_backend.tensors import TORCH_DTYPES
 
 _gelu: Callable[..., Tensor] = torch._C._nn.gelu  # the only name of it that takes ``out``
 

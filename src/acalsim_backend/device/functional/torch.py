@@ -12,8 +12,8 @@ from acalsim_backend.device.functional import elementwise, products, rows, windo
 from acalsim_backend.device.functional.operands import RULES, Operands, nothing
 from acalsim_backend.device.functional.task import Task
 from acalsim_backend.device.memory import Memory
-from acalsim_backend.device.torch_dtypes import TORCH_DTYPES
 from acalsim_backend.program.commands import Command
+from acalsim_backend.tensors import TORCH_DTYPES
 
 
 class TorchFunctional:

@@ -1,0 +1,62 @@
+"""PyTorch's tensors as memory: their bytes, and tensors laid over memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from acalsim_backend.program.enums import DType
+from acalsim_backend.program.view import contiguous_strides
+
+Bytes = npt.NDArray[np.uint8]
+
+TORCH_DTYPES: dict[DType, torch.dtype] = {dtype: getattr(torch, dtype.long_name) for dtype in DType}
+"""PyTorch's element types by the ABI's."""
+
+
+def raw_bytes(tensor: torch.Tensor) -> Bytes:
+    """The tensor's elements, dense row-major, as bytes; shares memory when the tensor is dense on the CPU."""
+    if tensor.numel() == 0:
+        return np.empty(0, np.uint8)
+    dense = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    data: Bytes = dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy()
+    return data
+
+
+def laid_over(
+    memory: torch.Tensor,
+    dtype: torch.dtype,
+    shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    offset: int | torch.SymInt = 0,
+) -> torch.Tensor:
+    """A tensor in the memory of another one, and no view of it: autograd forbids writes to views that a function gives.
+
+    ``strides`` (elements) are those of dense memory by default; ``offset`` counts elements of ``dtype``.
+    """
+    dims = tuple(shape)
+    steps = tuple(strides) if strides is not None else contiguous_strides(dims)
+    return torch.empty(0, dtype=dtype).set_(memory.untyped_storage(), offset, dims, steps)
+
+
+def copied(value: torch.Tensor, strides: Sequence[int]) -> torch.Tensor:
+    """A copy in memory with ``strides`` (elements), at the start of its storage.
+
+    Elements that share memory by a stride of 0 must be equal, as they are in every view.
+    """
+    memory = torch.empty_strided(value.shape, tuple(strides), dtype=value.dtype)
+    once = tuple(slice(0, 1 if step == 0 else None) for step in strides)
+    memory[once].copy_(value[once])
+    return memory
+
+
+def with_strides(value: torch.Tensor, strides: tuple[int, ...] | None) -> torch.Tensor:
+    """``value`` in memory with ``strides`` (elements, None: dense row-major), at the start of its storage."""
+    if strides is None:
+        return value.contiguous()
+    if value.stride() == strides and value.storage_offset() == 0:
+        return value
+    return copied(value, strides)
