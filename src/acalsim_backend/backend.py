@@ -31,6 +31,7 @@ from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.ir import ACALSimIR
 from acalsim_backend.locks import Rank, make_lock
 from acalsim_backend.machine.base import check_machine
+from acalsim_backend.machine.qemu import QemuConfig
 from acalsim_backend.passes import Target
 from acalsim_backend.program.program import Program
 from acalsim_backend.report.model import RunReport
@@ -66,7 +67,7 @@ class ACALSimBackend:
         verbose: print what is made.
         output_dir: folder for ``{graph}.ir`` and ``{graph}.opt.ir``, None writes nothing; with mode "codegen"
             the folder for the C files, None being ``acalsim_output``.
-        qemu_config: a QemuConfig for machine "qemu".
+        qemu_config: settings of machine "qemu", a QemuConfig or a mapping of its fields.
         hardware: preset name, path of a hardware file, or a HardwareConfig.
         machine: "unicorn" or "qemu" (timed), or "native" (outputs only).
         fallback: "warn" lets unsupported operators run on the host with a warning each, "error" refuses them; C has no
@@ -74,17 +75,24 @@ class ACALSimBackend:
         place: "auto", "cpu" or "accelerator".
         build: "image" runs Programs with the generic firmware, "c" as generated and compiled C.
 
-    One backend holds one machine session: its RAM, and the weights of all models compiled with it.
+    One backend holds one machine session: its RAM, and the weights of all models compiled with it. The class itself is
+    a backend, too: ``torch.compile(model, backend=ACALSimBackend)`` is the same as ``backend="acalsim"``.
     """
 
     __name__ = "acalsim"
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """A backend; called as one, with a graph, what :func:`acalsim_backend` returns."""
+        if args and isinstance(args[0], fx.GraphModule):
+            return acalsim_backend(*args, **kwargs)
+        return super().__new__(cls)
 
     def __init__(
         self,
         mode: str = "compile",
         verbose: bool = False,
         output_dir: str | None = None,
-        qemu_config: object | None = None,
+        qemu_config: QemuConfig | Mapping[str, Any] | None = None,
         *,
         hardware: str | Path | HardwareConfig = "edge",
         machine: str = "unicorn",
@@ -104,7 +112,7 @@ class ACALSimBackend:
         self.verbose = verbose
         self.output_dir = None if output_dir is None else files.make_folder(output_dir, "choose another output_dir")
         self.machine = machine
-        self.qemu_config = qemu_config
+        self.qemu_config = QemuConfig.of(qemu_config) if isinstance(qemu_config, Mapping) else qemu_config
         self.functional = functional
         self.build = build
         self._is_c_form = mode == "codegen" or build == "c"  # which no host stands beside
@@ -235,6 +243,28 @@ class ACALSimBackend:
     def watched(self) -> ACALSimBackend:
         """Who is told of the calls of a model that is compiled with this backend."""
         return self
+
+    @staticmethod
+    def shared(mode: str | None = None, options: Mapping[str, Any] | None = None) -> ACALSimBackend:
+        """The backend of these options; the same one for equal options and equal hardware.
+
+        Raises:
+            UnknownNameError: an option that does not exist; the valid ones are listed.
+        """
+        given = dict(options or {})
+        for name in given:
+            if name not in _OPTIONS:
+                raise UnknownNameError("option", name, _OPTIONS)
+        given.setdefault("mode", mode or "simulate")
+        given["hardware"] = HardwareConfig.load(given.get("hardware", "edge"))  # a file may have changed
+        key = tuple(sorted((name, repr(value)) for name, value in given.items()))
+        with _shared_lock:
+            if key not in _shared:
+                _shared[key] = ACALSimBackend(**given)
+            _shared.move_to_end(key)
+            while len(_shared) > _SHARED_BACKENDS:
+                _shared.popitem(last=False)
+            return _shared[key]
 
     def end_call(self, call: watch.Call, known: list[watch.Uncaptured]) -> None:
         """Name what Dynamo left to Python in one call of a compiled model.
@@ -410,28 +440,10 @@ def make_acalsim_backend(mode: str = "compile", verbose: bool = False, output_di
     return ACALSimBackend(mode=mode, verbose=verbose, output_dir=output_dir)
 
 
-_OPTIONS = tuple(inspect.signature(ACALSimBackend).parameters)
+_OPTIONS = tuple(inspect.signature(ACALSimBackend.__init__).parameters)[1:]
 
 _shared: OrderedDict[tuple[Any, ...], ACALSimBackend] = OrderedDict()
 _shared_lock = make_lock(Rank.TABLE)
-
-
-def _shared_backend(mode: str | None = None, options: Mapping[str, Any] | None = None) -> ACALSimBackend:
-    """The backend of these options; the same one for equal options and equal hardware."""
-    given = dict(options or {})
-    for name in given:
-        if name not in _OPTIONS:
-            raise UnknownNameError("option", name, _OPTIONS)
-    given.setdefault("mode", mode or "simulate")
-    given["hardware"] = HardwareConfig.load(given.get("hardware", "edge"))  # a file may have changed
-    key = tuple(sorted((name, repr(value)) for name, value in given.items()))
-    with _shared_lock:
-        if key not in _shared:
-            _shared[key] = ACALSimBackend(**given)
-        _shared.move_to_end(key)
-        while len(_shared) > _SHARED_BACKENDS:
-            _shared.popitem(last=False)
-        return _shared[key]
 
 
 def acalsim_backend(
@@ -448,10 +460,10 @@ def acalsim_backend(
     Raises:
         UnknownNameError: an option that does not exist; the valid ones are listed.
     """
-    return _shared_backend(mode, options)(gm, example_inputs)
+    return ACALSimBackend.shared(mode, options)(gm, example_inputs)
 
 
-acalsim_backend.watched = _shared_backend  # type: ignore[attr-defined]  # as ACALSimBackend has it
+acalsim_backend.shared = ACALSimBackend.shared  # type: ignore[attr-defined]
 
 
 def last_report() -> RunReport | None:
