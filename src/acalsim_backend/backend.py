@@ -74,6 +74,7 @@ class ACALSimBackend:
             host beside it, and refuses them always.
         place: "auto", "cpu" or "accelerator".
         build: "image" runs Programs with the generic firmware, "c" as generated and compiled C.
+        inline_kernels: with mode "codegen": everything on the CPU, products and arithmetic of f32 as loops.
 
     One backend holds one machine session: its RAM, and the weights of all models compiled with it. The class itself is
     a backend, too: ``torch.compile(model, backend=ACALSimBackend)`` is the same as ``backend="acalsim"``.
@@ -100,6 +101,7 @@ class ACALSimBackend:
         place: str = "auto",
         functional: str | None = None,
         build: str = "image",
+        inline_kernels: bool = False,
     ) -> None:
         if mode not in MODES:
             raise UnknownNameError("mode", mode, MODES)
@@ -108,6 +110,11 @@ class ACALSimBackend:
         check_machine(machine)
         if qemu_config is not None and machine != "qemu":
             raise UsageError(f"qemu_config is for machine='qemu', got machine={machine!r}; leave it out")
+        if inline_kernels and (mode != "codegen" or place == "accelerator"):
+            raise UsageError(
+                f"inline_kernels is for mode='codegen' and the CPU, got mode={mode!r}, place={place!r}; leave it out"
+            )
+        place = "cpu" if inline_kernels else place
         self.mode = mode
         self.verbose = verbose
         self.output_dir = None if output_dir is None else files.make_folder(output_dir, "choose another output_dir")
@@ -115,6 +122,7 @@ class ACALSimBackend:
         self.qemu_config = QemuConfig.of(qemu_config) if isinstance(qemu_config, Mapping) else qemu_config
         self.functional = functional
         self.build = build
+        self.inline_kernels = inline_kernels
         self._is_c_form = mode == "codegen" or build == "c"  # which no host stands beside
         self.target = Target(HardwareConfig.load(hardware), place, "error" if self._is_c_form else fallback)
         self.compiler = ACALSimCompiler(verbose=verbose)
@@ -128,7 +136,7 @@ class ACALSimBackend:
         self._report_bytes = 0
         self._arguments = {"mode": mode, "verbose": verbose, "output_dir": output_dir, "qemu_config": qemu_config,
                            "hardware": self.target.hardware, "machine": machine, "fallback": fallback, "place": place,
-                           "functional": functional, "build": build}  # fmt: skip
+                           "functional": functional, "build": build, "inline_kernels": inline_kernels}  # fmt: skip
         if mode == "simulate":
             _ = self.session  # a machine that cannot start says so here, not inside the first call of a model
 
@@ -235,6 +243,8 @@ class ACALSimBackend:
             shape = compile_captured(self, captured, values)
             self.enter(None, shape)
             written = self._generator.generate(shape.ir, shape.name)
+            parameters = (n for n in shape.ir.arguments if shape.ir.tensors[n].is_param)
+            shape.ir.constants = {n: values[shape.ir.arguments[n]].detach() for n in parameters} | shape.ir.constants
             shape.ir.examples = ()
         if self.verbose:
             print("Generated files:", *written, sep="\n  ")
@@ -380,6 +390,7 @@ class ACALSimBackend:
             place=self.target.place,
             machine=self.machine,
             functional=self.functional,
+            inline_kernels=self.inline_kernels,
         )
 
 

@@ -121,9 +121,13 @@ def test_is_the_class_itself_a_backend():
 
 
 def test_may_the_settings_of_qemu_be_a_mapping(tmp_path):
-    config = ACALSimBackend(machine="qemu", qemu_config={"start_seconds": 7.5, "trace_mmio": tmp_path / "x"}).qemu_config
+    config = ACALSimBackend(
+        machine="qemu", qemu_config={"start_seconds": 7.5, "trace_mmio": tmp_path / "x"}
+    ).qemu_config
     assert config == QemuConfig(start_seconds=7.5, trace_mmio=tmp_path / "x")
-    with pytest.raises(UnknownNameError, match=r"unknown qemu_config setting 'start_second': did you mean start_seconds"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown qemu_config setting 'start_second': did you mean start_seconds"
+    ):
         ACALSimBackend(machine="qemu", qemu_config={"start_second": 1})
 
 
