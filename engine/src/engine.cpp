@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <unordered_map>
 #include <utility>
+#include <variant>
 
 #include "acalsim/command.h"
 #include "acalsim/interconnect.h"
@@ -125,8 +126,8 @@ class Engine::Impl final : public CoreHost {
     std::vector<ChannelStats> channels() const { return memory_->channels(); }
     const std::vector<Interval>& intervals() const { return uses_.all(); }
 
-    void schedule(Cycle at, std::size_t core, Event event, std::uint32_t part, std::uint64_t step) override {
-        events_.push({at, event_order_++, core, event, part, step});
+    void schedule(Cycle at, std::size_t core, UnitEvent event, std::uint32_t part, std::uint64_t step) override {
+        schedule(at, CoreEvent{core, event, part, step});
     }
 
     void transfer(std::size_t core, std::uint32_t channel, std::uint32_t part, std::uint64_t step, bool write,
@@ -157,13 +158,26 @@ class Engine::Impl final : public CoreHost {
         std::vector<std::size_t> dependents;
         bool completed = false;
     };
+    struct LaunchBegin {
+        std::size_t command;
+    };
+    struct LaunchEnd {
+        std::size_t command;
+    };
+    struct LinkCrossed {  // the last byte of a transfer that memory has served
+        std::uint32_t transfer;
+    };
+    struct CoreEvent {
+        std::size_t core;
+        UnitEvent event;
+        std::uint32_t part;
+        std::uint64_t step;
+    };
+    using Event = std::variant<LaunchBegin, LaunchEnd, LinkCrossed, CoreEvent>;
     struct Scheduled {
         Cycle at;
         std::uint64_t order;
-        std::size_t core;
         Event event;
-        std::uint32_t part;
-        std::uint64_t step;  // command index when core is kLaunch
         bool operator<(const Scheduled& o) const { return at != o.at ? at > o.at : order > o.order; }
     };
     struct Flying {
@@ -175,9 +189,6 @@ class Engine::Impl final : public CoreHost {
         TransferEnd end;
     };
     static constexpr std::uint64_t kRoundsPerPoll = 16;
-    static constexpr std::size_t kLaunchBegin = ~std::size_t{0};
-    static constexpr std::size_t kTransferEnd = ~std::size_t{0} - 2;
-    static constexpr std::size_t kLaunchEnd = ~std::size_t{0} - 1;
 
     void advance_to(Cycle limit) {
         while (in_flight_ > 0) {
@@ -215,34 +226,36 @@ class Engine::Impl final : public CoreHost {
     void queue_launch(std::size_t index, Cycle now) {
         const Cycle begin = std::max(launcher_free_, now);
         launcher_free_ = begin + config_.launch;
-        schedule(begin, kLaunchBegin, Event::kArrayReady, 0, index);
-        schedule(launcher_free_, kLaunchEnd, Event::kArrayReady, 0, index);
+        schedule(begin, LaunchBegin{index});
+        schedule(launcher_free_, LaunchEnd{index});
     }
+
+    void schedule(Cycle at, const Event& event) { events_.push({at, event_order_++, event}); }
 
     void handle_event() {
-        const Scheduled event = events_.top();
+        const Event event = events_.top().event;
         events_.pop();
         ++stats_.events;
-        if (event.core == kLaunchBegin) {
-            CommandState& command = nodes_[event.step]->command;
-            command.record.start = command.record.end = time_;
-            command.begin(time_, CommandState::Activity::kLaunch);
-            occupied(Unit::kLaunch, 0, 0, command, time_, time_ + config_.launch, 0);
-        } else if (event.core == kTransferEnd) {
-            end_transfer(static_cast<std::uint32_t>(event.step));
-        } else if (event.core == kLaunchEnd) {
-            launched(event.step);
-        } else {
-            cores_[event.core]->on_event(time_, event.event, event.part, event.step);
-        }
+        std::visit([this](const auto& e) { handle(e); }, event);
     }
 
-    void launched(std::size_t index) {
-        Node& node = *nodes_[index];
+    void handle(const LaunchBegin& begin) {
+        CommandState& command = nodes_[begin.command]->command;
+        command.record.start = command.record.end = time_;
+        command.begin(time_, CommandState::Activity::kLaunch);
+        occupied(Unit::kLaunch, 0, 0, command, time_, time_ + config_.launch, 0);
+    }
+
+    void handle(const LinkCrossed& crossed) { end_transfer(crossed.transfer); }
+
+    void handle(const CoreEvent& e) { cores_[e.core]->on_event(time_, e.event, e.part, e.step); }
+
+    void handle(const LaunchEnd& end) {
+        Node& node = *nodes_[end.command];
         node.command.end(time_, CommandState::Activity::kLaunch);
         for (auto& stream : node.plan.parts) node.command.parts_left += stream != nullptr;
         if (node.command.parts_left == 0) {
-            complete(index);
+            complete(end.command);
             return;
         }
         for (std::size_t core = 0; core < node.plan.parts.size(); ++core) {
@@ -257,7 +270,7 @@ class Engine::Impl final : public CoreHost {
         if (end == time_) {
             end_transfer(transfer.id);
         } else {
-            schedule(end, kTransferEnd, Event::kArrayReady, 0, transfer.id);
+            schedule(end, LinkCrossed{transfer.id});
         }
     }
 
