@@ -10,7 +10,7 @@
 namespace acalsim {
 
 struct Candidate {
-    double time;  // cycles, about
+    double time;  // cycles, about: no bound, but never less than the arrays' work
     Mapping mapping;
     std::uint64_t steps;
     double visits;  // to rows of the DRAM, about: what a trial costs
