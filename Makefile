@@ -45,6 +45,8 @@ lint: setup ## check style, types, import rules and C formatting
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy tests/firmware/conftest.py
+	$(BIN)/mypy tests/machine/conftest.py
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $(filter-out %.S,$(C_SOURCES))
 
