@@ -10,7 +10,7 @@ NATIVE := $(C_SOURCES) CMakeLists.txt $(shell find engine $(PACKAGE) -name CMake
 	$(shell find $(PACKAGE)/program $(PACKAGE)/firmware $(PACKAGE)/device/registers.py $(PACKAGE)/toolchain.py -name '*.py')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all sanitize fuzz fuzz-programs opinfo libm lint format bench docs clean
+.PHONY: help setup demo test test-all sanitize fuzz fuzz-programs opinfo libm lint tidy format bench docs clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,19 @@ lint: setup ## check style, types, import rules and C formatting
 	$(BIN)/mypy tests/machine/conftest.py
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $(filter-out %.S,$(C_SOURCES))
+
+# One set of flags for each of the three worlds: the engine, bare metal, and C that the host loads.
+PYTHON_INCLUDES = $(shell $(BIN)/python -c \
+  'import nanobind, sysconfig; print(nanobind.include_dir(), sysconfig.get_path("include"))')
+TIDY = xargs -P 2 -n 4 $(BIN)/clang-tidy --quiet -p build/tidy $(addprefix --extra-arg=,$(1))
+tidy: setup ## look for likely bugs in C and C++ (minutes)
+	mkdir -p build/tidy && touch build/tidy/compile_flags.txt
+	$(BIN)/python -m acalsim_backend.firmware.c_header > build/tidy/acal_abi.h
+	find engine/src engine/bindings.cpp -name '*.cpp' | $(call TIDY,-std=c++17 -I../../engine/include \
+	  -I../../engine/src -I. $(addprefix -isystem,$(PYTHON_INCLUDES)))
+	find $(PACKAGE)/firmware -name '*.c' ! -name host.c | $(call TIDY,-std=c11 -I. -ffreestanding \
+	  --target=riscv64-unknown-elf -march=rv64gc -mabi=lp64d)
+	ls $(PACKAGE)/firmware/host.c $(PACKAGE)/machine/*.c | $(call TIDY,-std=c11 -I.)
 
 format: setup ## rewrite Python and C in the project's style
 	$(BIN)/ruff check --fix

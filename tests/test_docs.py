@@ -52,6 +52,7 @@ def test_does_make_list_exactly_its_targets() -> None:
         "opinfo",
         "libm",
         "lint",
+        "tidy",
         "format",
         "bench",
         "docs",

@@ -69,8 +69,8 @@ class Core {
     void add(CommandState& command, std::unique_ptr<StepStream> stream);
     /// Starts everything that can start at `now`.
     void dispatch(Cycle now);
-    void on_event(Cycle now, CoreHost::Event event, std::uint32_t part, std::uint64_t step);
-    void on_transfer(Cycle now, std::uint32_t channel, std::uint32_t part, std::uint64_t step, bool write,
+    void on_event(Cycle now, CoreHost::Event event, std::uint32_t id, std::uint64_t index);
+    void on_transfer(Cycle now, std::uint32_t channel, std::uint32_t id, std::uint64_t index, bool write,
                      const TransferEnd& end);
 
   private:
