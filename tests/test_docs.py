@@ -6,9 +6,12 @@ import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
+
+import acalsim_backend
 
 ROOT = Path(__file__).parents[1]
 QUICK_START = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0]
@@ -46,6 +49,7 @@ def test_does_make_list_exactly_its_targets() -> None:
         "demo",
         "test",
         "test-all",
+        "coverage",
         "sanitize",
         "fuzz",
         "fuzz-programs",
@@ -56,8 +60,19 @@ def test_does_make_list_exactly_its_targets() -> None:
         "format",
         "bench",
         "docs",
+        "site",
         "clean",
     ]
+
+
+def test_has_the_version_one_source() -> None:
+    """That of pyproject.toml, which the installed distribution states."""
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    run = subprocess.run(
+        [sys.executable, "-m", "acalsim_backend", "--version"], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == f"acalsim {stated}\n"
+    assert acalsim_backend.__version__ == stated
 
 
 def test_do_the_models_of_the_readme_and_the_catalogue_agree() -> None:
