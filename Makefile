@@ -10,7 +10,7 @@ NATIVE := $(C_SOURCES) CMakeLists.txt $(shell find engine $(PACKAGE) -name CMake
 	$(shell find $(PACKAGE)/program $(PACKAGE)/firmware $(PACKAGE)/device/registers.py $(PACKAGE)/toolchain.py -name '*.py')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all sanitize fuzz fuzz-programs opinfo libm lint format bench docs clean
+.PHONY: help setup demo test test-all coverage sanitize fuzz fuzz-programs opinfo libm lint tidy format bench docs site clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -25,6 +25,9 @@ test: setup ## run the tests (minutes)
 
 test-all: setup ## run the tests, the slow ones too
 	$(BIN)/python -m pytest -n 2
+
+coverage: setup ## run the tests and say which lines and branches of the package they never reach
+	$(BIN)/python -m pytest -n 2 -m "not slow" --cov
 
 sanitize: setup ## run the engine, its bindings and the kernels under sanitizers (minutes)
 	$(BIN)/python -m pytest -s -v tests/engine/test_cpp.py
@@ -45,8 +48,23 @@ lint: setup ## check style, types, import rules and C formatting
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy tests/firmware/conftest.py
+	$(BIN)/mypy tests/machine/conftest.py
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $(filter-out %.S,$(C_SOURCES))
+
+# One set of flags for each of the three worlds: the engine, bare metal, and C that the host loads.
+PYTHON_INCLUDES = $(shell $(BIN)/python -c \
+  'import nanobind, sysconfig; print(nanobind.include_dir(), sysconfig.get_path("include"))')
+TIDY = xargs -P 2 -n 4 $(BIN)/clang-tidy --quiet -p build/tidy $(addprefix --extra-arg=,$(1))
+tidy: setup ## look for likely bugs in C and C++ (minutes)
+	mkdir -p build/tidy && touch build/tidy/compile_flags.txt
+	$(BIN)/python -m acalsim_backend.firmware.c_header > build/tidy/acal_abi.h
+	find engine/src engine/bindings.cpp -name '*.cpp' | $(call TIDY,-std=c++17 -I../../engine/include \
+	  -I../../engine/src -I. $(addprefix -isystem,$(PYTHON_INCLUDES)))
+	find $(PACKAGE)/firmware -name '*.c' ! -name host.c | $(call TIDY,-std=c11 -I. -ffreestanding \
+	  --target=riscv64-unknown-elf -march=rv64gc -mabi=lp64d)
+	ls $(PACKAGE)/firmware/host.c $(PACKAGE)/machine/*.c | $(call TIDY,-std=c11 -I.)
 
 format: setup ## rewrite Python and C in the project's style
 	$(BIN)/ruff check --fix
@@ -58,6 +76,10 @@ bench: setup ## measure speed end to end
 
 docs: setup ## write the generated pages of docs/ anew
 	$(BIN)/python docs/generate.py
+
+site: setup ## make the documentation, with the API from the docstrings, a web site in build/site
+	$(PIP) --no-build-isolation --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 clean: ## remove what was built; .venv stays
 	rm -rf build dist .venv/.installed .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

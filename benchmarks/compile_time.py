@@ -40,7 +40,7 @@ class Graph:
         self.x = self._argument("x", is_input=True)
         self.w = self._argument("w", (16, 16), is_param=True)
 
-    def _argument(self, name: str, shape: tuple[int, ...] = (4, 16), **kind: bool) -> str:
+    def _argument(self, name: str, shape: tuple[int, ...] = (4, 16), **kind: Any) -> str:
         self.ir.arguments[name] = len(self.ir.arguments)
         if kind.get("is_input"):
             self.ir.input_names.append(name)

@@ -26,7 +26,7 @@ def main() -> int:
     engines = {name: Engine(engine_config(HardwareConfig.load(name))) for name in ("edge", "gemmini", "cloud4")}
     for engine in engines.values():
         engine.mapping(gemm(33, 34, 35).commands[0].encode())  # the first command also measures the memory
-    first, again = [], []
+    first, again = list[float](), list[float]()
     for seed in SEEDS:
         hardware, layer = drawn(seed)
         command = layer.commands[0].encode()

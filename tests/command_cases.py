@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ class Case:
         number = self._add(DTYPES[tensor.dtype], storage.numel(), TensorKind.INPUT)
         self.values[number] = raw(storage)
         offset = tensor.storage_offset() * tensor.itemsize
-        return View(number, DTYPES[tensor.dtype], tuple(tensor.shape), tensor.stride(), offset)
+        return View(number, DTYPES[tensor.dtype], tuple(tensor.shape), tensor.stride(), int(offset))
 
     def write(self, expected: torch.Tensor, order: Sequence[int] | None = None) -> View:
         """An output with its expected contents; ``order`` lists its axes from outermost to innermost in memory."""
@@ -144,7 +145,7 @@ class Micro:
         self._next = 0
         self._types: dict[int, DType] = {}
 
-    def _emit(self, op: VectorOp, dtype: DType, a: int = 0, b: int = 0, c: int = 0, **more: int) -> int:
+    def _emit(self, op: VectorOp, dtype: DType, a: int = 0, b: int = 0, c: int = 0, **more: Any) -> int:
         register, self._next = self._next, self._next + 1
         self.code.append(VectorInstruction(op, dtype, register, a, b, c, **more))
         self._types[register] = dtype
@@ -292,11 +293,11 @@ def _conv(
     bias: torch.Tensor | None = None,
     activation: Activation = Activation.NONE,
     result: torch.Tensor | None = None,
-    **attributes: int | tuple[int, int],
+    **attributes: Any,
 ) -> None:
     expected = nn.conv2d(x, w, bias, **attributes) if result is None else result
     expected = nn.relu(expected) if activation is Activation.RELU else expected
-    pairs = {k: v if k == "groups" or isinstance(v, tuple) else (v, v) for k, v in attributes.items()}
+    pairs: dict[str, Any] = {k: v if k == "groups" or isinstance(v, tuple) else (v, v) for k, v in attributes.items()}
     views = c.read(x), c.read(w), c.write(expected), None if bias is None else c.read(bias)
     c.commands.append(Conv2d(*views, activation=activation, **pairs))
 
@@ -602,10 +603,10 @@ def norm_plain(c: Case) -> None:
     c.commands.append(Norm(c.read(x), c.write(nn.layer_norm(x, [24]))))
 
 
-def _pool(
-    c: Case, x: torch.Tensor, expected: torch.Tensor, indices: torch.Tensor | None = None, **more: object
-) -> None:
-    pairs = {k: (v, v) if k in ("kernel", "stride", "padding", "dilation") else v for k, v in more.items()}
+def _pool(c: Case, x: torch.Tensor, expected: torch.Tensor, indices: torch.Tensor | None = None, **more: Any) -> None:
+    pairs: dict[str, Any] = {
+        k: (v, v) if k in ("kernel", "stride", "padding", "dilation") else v for k, v in more.items()
+    }
     index_view = None if indices is None else c.write(indices)
     c.commands.append(Pool2d(c.read(x), c.write(expected), index_view, **pairs))
 

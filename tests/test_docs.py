@@ -6,16 +6,19 @@ import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import acalsim_backend
+
 ROOT = Path(__file__).parents[1]
-QUICK_START = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+QUICK_START = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0]
 
 
 @pytest.mark.parametrize("no_grad", [False, True])
-def test_does_the_quick_start_run_as_written(tmp_path, no_grad):
+def test_does_the_quick_start_run_as_written(tmp_path: Path, no_grad: bool) -> None:
     code = QUICK_START
     if no_grad:
         code = "import torch\nwith torch.no_grad():\n" + textwrap.indent(QUICK_START, "    ")
@@ -24,7 +27,7 @@ def test_does_the_quick_start_run_as_written(tmp_path, no_grad):
     assert re.search(r"^cycles +[\d,]+ ", run.stdout, re.MULTILINE)
 
 
-def test_are_the_generated_pages_what_make_docs_writes():
+def test_are_the_generated_pages_what_make_docs_writes() -> None:
     run = subprocess.run(
         [sys.executable, "docs/generate.py", "--check"], capture_output=True, text=True, cwd=ROOT, check=False
     )
@@ -32,12 +35,12 @@ def test_are_the_generated_pages_what_make_docs_writes():
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")), ids=lambda p: p.name)
-def test_do_links_lead_somewhere(page):
+def test_do_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / link).exists(), link
 
 
-def test_does_make_list_exactly_its_targets():
+def test_does_make_list_exactly_its_targets() -> None:
     run = subprocess.run(["make", "--no-print-directory"], capture_output=True, text=True, cwd=ROOT, check=True)
     targets = [line.split()[1] for line in run.stdout.splitlines()]
     assert targets == [
@@ -46,20 +49,33 @@ def test_does_make_list_exactly_its_targets():
         "demo",
         "test",
         "test-all",
+        "coverage",
         "sanitize",
         "fuzz",
         "fuzz-programs",
         "opinfo",
         "libm",
         "lint",
+        "tidy",
         "format",
         "bench",
         "docs",
+        "site",
         "clean",
     ]
 
 
-def test_do_the_models_of_the_readme_and_the_catalogue_agree():
+def test_has_the_version_one_source() -> None:
+    """That of pyproject.toml, which the installed distribution states."""
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    run = subprocess.run(
+        [sys.executable, "-m", "acalsim_backend", "--version"], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == f"acalsim {stated}\n"
+    assert acalsim_backend.__version__ == stated
+
+
+def test_do_the_models_of_the_readme_and_the_catalogue_agree() -> None:
     from acalsim_backend.models import CATALOGUE
 
     for name in re.findall(r"acalsim run (\w+)\b(?!\.)", (ROOT / "README.md").read_text()):
@@ -70,7 +86,7 @@ WALK = re.findall(r"`([\w/]+\.(?:py|c|cpp))` `([\w.:]+)`", (ROOT / "ARCHITECTURE
 
 
 @pytest.mark.parametrize(("file", "function"), WALK, ids=lambda part: part)
-def test_does_every_hop_of_the_walk_exist(file, function):
+def test_does_every_hop_of_the_walk_exist(file: str, function: str) -> None:
     path = ROOT / file if file.startswith("engine/") else ROOT / "src" / "acalsim_backend" / file
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
@@ -81,5 +97,5 @@ def test_does_every_hop_of_the_walk_exist(file, function):
         assert re.search(rf"^[\w ]*[\w>*] \**{function}\([^;]*\{{$", text, re.MULTILINE)
 
 
-def test_has_the_walk_its_hops():
+def test_has_the_walk_its_hops() -> None:
     assert len(WALK) == 30

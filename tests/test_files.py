@@ -29,14 +29,14 @@ except InputError as error:
 
 
 @pytest.mark.parametrize("content", ["", "text, äöü\n", b"\0\xff", "x" * 100_000])
-def test_is_what_was_written_there_and_nothing_else(tmp_path, content):
+def test_is_what_was_written_there_and_nothing_else(tmp_path: Path, content: bytes | str) -> None:
     for _ in range(2):  # new, and over itself
         files.write(tmp_path / "a", content)
         assert (tmp_path / "a").read_bytes() == (content.encode() if isinstance(content, str) else content)
     assert os.listdir(tmp_path) == ["a"]  # noqa: PTH208
 
 
-def test_does_a_failure_leave_the_old_content_and_no_other_file(tmp_path):
+def test_does_a_failure_leave_the_old_content_and_no_other_file(tmp_path: Path) -> None:
     files.write(tmp_path / "a", "old")
 
     def fail(error: type[BaseException]) -> None:
@@ -50,7 +50,7 @@ def test_does_a_failure_leave_the_old_content_and_no_other_file(tmp_path):
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "old")]
 
 
-def test_does_a_full_disk_leave_the_old_content_and_no_other_file(tmp_path):
+def test_does_a_full_disk_leave_the_old_content_and_no_other_file(tmp_path: Path) -> None:
     """A limit on the size of files stands for the disk: both fail in the middle of a write."""
     (tmp_path / "a").write_text("old")
     run = subprocess.run(
@@ -60,7 +60,7 @@ def test_does_a_full_disk_leave_the_old_content_and_no_other_file(tmp_path):
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "old")]
 
 
-def test_do_readers_and_other_writers_see_whole_files(tmp_path):
+def test_do_readers_and_other_writers_see_whole_files(tmp_path: Path) -> None:
     path = tmp_path / "a"
     contents = [letter * 300_000 for letter in "abcd"]
     files.write(path, contents[0])
@@ -77,7 +77,7 @@ def test_do_readers_and_other_writers_see_whole_files(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
-def test_are_links_followed_and_permissions_kept(tmp_path):
+def test_are_links_followed_and_permissions_kept(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("old")
     (tmp_path / "real").chmod(0o640)
     (tmp_path / "link").symlink_to("real")
@@ -92,7 +92,7 @@ def test_are_links_followed_and_permissions_kept(tmp_path):
     assert (tmp_path / "made").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
-def test_is_what_is_no_regular_file_written_in_place(tmp_path):
+def test_is_what_is_no_regular_file_written_in_place(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     got: list[str] = []
     reader = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_text()))
@@ -114,7 +114,7 @@ def test_is_what_is_no_regular_file_written_in_place(tmp_path):
         ("loop", "Too many levels of symbolic links"),
     ],
 )
-def test_is_a_place_that_cannot_be_written_refused_with_the_reason(tmp_path, place, reason):
+def test_is_a_place_that_cannot_be_written_refused_with_the_reason(tmp_path: Path, place: str, reason: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
@@ -125,19 +125,19 @@ def test_is_a_place_that_cannot_be_written_refused_with_the_reason(tmp_path, pla
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_does_the_check_leave_nothing(tmp_path):
+def test_does_the_check_leave_nothing(tmp_path: Path) -> None:
     files.check_writable(tmp_path / "a")
     assert files.make_folder(tmp_path / "b" / "c") == tmp_path / "b" / "c"
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
-def test_is_a_full_device_an_input_error():
+def test_is_a_full_device_an_input_error() -> None:
     with pytest.raises(InputError, match="/dev/full: cannot write there: No space left on device"):
         files.write("/dev/full", "x")
 
 
 @given(st.text())
-def test_is_text_read_as_written_with_and_without_a_mark(tmp_path_factory, text):
+def test_is_text_read_as_written_with_and_without_a_mark(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.mktemp("text") / "a"
     plain = text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff").encode(errors="ignore").decode()
     for mark in ("", "\ufeff"):
@@ -155,13 +155,13 @@ def test_is_text_read_as_written_with_and_without_a_mark(tmp_path_factory, text)
         ("a = " + "9" * 5000, ": not valid TOML: "),
     ],
 )
-def test_does_a_syntax_error_name_its_line(tmp_path, text, message):
+def test_does_a_syntax_error_name_its_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.toml").write_text(text)
     with pytest.raises(InputError, match="a.toml" + message):
         files.read_toml(tmp_path / "a.toml")
 
 
-def test_is_what_is_no_text_file_named(tmp_path):
+def test_is_what_is_no_text_file_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("absent")
     (tmp_path / "loop").symlink_to("loop")

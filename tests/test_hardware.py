@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acalsim_backend.errors import HardwareError, InputError, UnknownNameError
-from acalsim_backend.hardware import ACTIVATIONS, COMMAND_KINDS, HardwareConfig, presets, provenance
+from acalsim_backend.hardware import HardwareConfig, presets, provenance
+from acalsim_backend.program.enums import ACTIVATIONS, COMMAND_KINDS
 
 
 def write(folder: Path, text: str, name: str = "mine.toml") -> Path:
@@ -24,19 +25,19 @@ def write(folder: Path, text: str, name: str = "mine.toml") -> Path:
     return path
 
 
-def test_does_every_preset_load_under_its_own_name():
+def test_does_every_preset_load_under_its_own_name() -> None:
     assert {"edge", "gemm_only"} <= presets().keys()
     for name in presets():
         assert HardwareConfig.load(name).name == name
 
 
-def test_is_a_file_its_base_with_the_stated_difference(tmp_path):
+def test_is_a_file_its_base_with_the_stated_difference(tmp_path: Path) -> None:
     path = write(tmp_path, 'schema = 1\nname = "wide"\nbase = "edge"\n\n[array]\ncols = 64\n')
     edge, wide = HardwareConfig.load("edge"), HardwareConfig.load(path)
     assert wide == dataclasses.replace(edge, name="wide", array=dataclasses.replace(edge.array, cols=64))
 
 
-def test_is_a_base_path_relative_to_the_file_that_names_it(tmp_path):
+def test_is_a_base_path_relative_to_the_file_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "bases").mkdir()
     write(tmp_path / "bases", "schema = 1\n[array]\nrows = 8\n", "a.toml")
     write(tmp_path / "bases", 'schema = 1\nbase = "a.toml"\n[array]\ncols = 4\n', "b.toml")
@@ -79,30 +80,30 @@ def test_is_a_base_path_relative_to_the_file_that_names_it(tmp_path):
         ("schema = 1\ncpu = 3\n", r"mine\.toml:2: unknown key 'cpu'"),
     ],
 )
-def test_does_a_mistake_name_file_line_and_remedy(tmp_path, text, message):
+def test_does_a_mistake_name_file_line_and_remedy(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(HardwareError, match=message):
         HardwareConfig.load(write(tmp_path, text))
 
 
-def test_does_a_mistake_in_a_base_name_the_base(tmp_path):
+def test_does_a_mistake_in_a_base_name_the_base(tmp_path: Path) -> None:
     write(tmp_path, "schema = 1\n[array]\nrows = -1\n", "base.toml")
     with pytest.raises(HardwareError, match=r"base\.toml:3: array\.rows is -1"):
         HardwareConfig.load(write(tmp_path, 'schema = 1\nbase = "base.toml"\n'))
 
 
-def test_are_unknown_presets_and_files_told_apart(tmp_path):
+def test_are_unknown_presets_and_files_told_apart(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="unknown hardware 'edg': did you mean edge"):
         HardwareConfig.load("edg")
     with pytest.raises(HardwareError, match=r"no such hardware file; presets are .*edge"):
         HardwareConfig.load(tmp_path / "absent.toml")
 
 
-def test_is_a_mark_at_the_start_of_a_file_no_part_of_it(tmp_path):
+def test_is_a_mark_at_the_start_of_a_file_no_part_of_it(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbfschema = 1\n[array]\nrows = 8\n")
     assert HardwareConfig.load(tmp_path / "mine.toml").array.rows == 8
 
 
-def test_is_what_is_no_file_named(tmp_path):
+def test_is_what_is_no_file_named(tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
@@ -120,7 +121,7 @@ def test_is_what_is_no_file_named(tmp_path):
             HardwareConfig.load(tmp_path / name)
 
 
-def test_has_every_number_bounds_that_nan_fails():
+def test_has_every_number_bounds_that_nan_fails() -> None:
     for section in dataclasses.fields(HardwareConfig):
         cls = get_type_hints(HardwareConfig)[section.name]
         for f in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
@@ -129,12 +130,12 @@ def test_has_every_number_bounds_that_nan_fails():
 
 
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000, "3\ncols = 4", ""])
-def test_is_an_override_that_is_no_value_refused(value):
+def test_is_an_override_that_is_no_value_refused(value: str) -> None:
     with pytest.raises(HardwareError, match=r"array\.rows is "):
         HardwareConfig().override({"array.rows": value})
 
 
-def test_do_overrides_change_one_value_and_name_a_wrong_one():
+def test_do_overrides_change_one_value_and_name_a_wrong_one() -> None:
     edge = HardwareConfig.load("edge")
     changed = HardwareConfig.load("edge", {"array.rows": "32", "array.dataflow": "os", "name": "big"})
     assert changed == dataclasses.replace(
@@ -172,7 +173,7 @@ def fields_of(cls: type) -> st.SearchStrategy:
 
 
 @st.composite
-def machines(draw) -> HardwareConfig:
+def machines(draw: st.DrawFn) -> HardwareConfig:
     edge = HardwareConfig()
     sections = {
         f.name: draw(fields_of(type(getattr(edge, f.name))))
@@ -183,13 +184,17 @@ def machines(draw) -> HardwareConfig:
 
 
 @given(machines())
-def test_does_a_shown_file_read_back_as_the_same_machine(tmp_path_factory, machine):
+def test_does_a_shown_file_read_back_as_the_same_machine(
+    tmp_path_factory: pytest.TempPathFactory, machine: HardwareConfig
+) -> None:
     path = write(tmp_path_factory.mktemp("hw"), machine.to_toml())
     assert HardwareConfig.load(path) == machine
 
 
 @given(st.integers(0, 10**15), st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([0.1, 0.5, 1.0, 1.3, 2.75]))
-def test_are_cpu_cycles_converted_exactly_and_rounded_up(instructions, cpu_mhz, device_mhz, cpi):
+def test_are_cpu_cycles_converted_exactly_and_rounded_up(
+    instructions: int, cpu_mhz: int, device_mhz: int, cpi: float
+) -> None:
     machine = HardwareConfig().override(
         {
             "cpu.frequency_mhz": str(cpu_mhz),
@@ -201,7 +206,7 @@ def test_are_cpu_cycles_converted_exactly_and_rounded_up(instructions, cpu_mhz, 
     assert machine.cpu_to_device_cycles(instructions) == math.ceil(exact)
 
 
-def test_does_every_shown_value_carry_its_unit():
+def test_does_every_shown_value_carry_its_unit() -> None:
     shown = HardwareConfig.load("edge").to_toml().splitlines()
     values = [line for line in shown if "=" in line and not line.startswith("schema")]
     assert values
@@ -212,7 +217,7 @@ SOURCES = re.compile(r"assumed|calibrated|\[[A-Z]\]|JESD|Horowitz|O'Connor|SCALE
 
 
 @pytest.mark.parametrize("preset", sorted(presets()))
-def test_has_every_parameter_of_a_preset_a_unit_and_a_source(preset):
+def test_has_every_parameter_of_a_preset_a_unit_and_a_source(preset: str) -> None:
     sources = provenance(preset)
     hardware = HardwareConfig.load(preset)
     keys = {"devices"} | {
@@ -226,13 +231,13 @@ def test_has_every_parameter_of_a_preset_a_unit_and_a_source(preset):
     assert {key: source for key, source in sources.items() if not SOURCES.search(source)} == {}
 
 
-def test_are_at_most_six_parameters_of_tpuv3_calibrated_and_none_by_operator():
+def test_are_at_most_six_parameters_of_tpuv3_calibrated_and_none_by_operator() -> None:
     calibrated = {key for key, source in provenance("tpuv3").items() if "calibrated" in source}
     assert 1 <= len(calibrated) <= 6
     assert not any(kind in key for key in calibrated for kind in ("gemm", "conv", "softmax", "norm"))
 
 
-def test_does_a_source_come_from_the_file_that_states_the_value_last(tmp_path):
+def test_does_a_source_come_from_the_file_that_states_the_value_last(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(
         'schema = 1\nbase = "tpuv3"\n[array]\nrows = 64  # PEs: our floor plan\n[vector]\nlanes = 32\n'
     )

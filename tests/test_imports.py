@@ -33,13 +33,13 @@ def modules_after(code: str) -> set[str]:
         "from acalsim_backend import HardwareConfig, RunReport",
     ],
 )
-def test_do_package_and_help_load_neither_torch_nor_numpy(code):
+def test_do_package_and_help_load_neither_torch_nor_numpy(code: str) -> None:
     loaded = modules_after(code)
     assert "acalsim_backend" in loaded
     assert not loaded & {"torch", "numpy", "unicorn"}
 
 
-def test_does_help_appear_at_once():
+def test_does_help_appear_at_once() -> None:
     def cpu_seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "acalsim_backend.cli.main", "--help"], capture_output=True, check=True)
@@ -49,7 +49,7 @@ def test_does_help_appear_at_once():
     assert min(cpu_seconds() for _ in range(5)) < 0.4  # of processor time; the wall clock belongs to the neighbours too
 
 
-def test_can_every_public_name_be_had():
+def test_can_every_public_name_be_had() -> None:
     assert set(acalsim_backend.__all__) <= set(dir(acalsim_backend))
     for name in acalsim_backend.__all__:
         assert getattr(acalsim_backend, name).__name__ == name
@@ -57,13 +57,13 @@ def test_can_every_public_name_be_had():
         _ = acalsim_backend.ACALSimBackendd
 
 
-def test_do_imports_keep_to_the_layers():
+def test_do_imports_keep_to_the_layers() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
     run = subprocess.run([linter, "--no-cache"], capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.returncode == 0, run.stdout
 
 
-def test_do_build_tools_need_the_standard_library_alone():
+def test_do_build_tools_need_the_standard_library_alone() -> None:
     """CMake runs them before anything is installed."""
     blocked = (
         "import sys; sys.modules.update(dict.fromkeys(('torch', 'numpy', 'unicorn', 'typer', 'rich', 'elftools')));"

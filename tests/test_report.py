@@ -8,6 +8,7 @@ import math
 import struct
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import jsonschema
 import pytest
@@ -59,7 +60,7 @@ def linear_softmax() -> Program:
     )
 
 
-def result(**changes: object) -> SimpleNamespace:
+def result(**changes: object) -> Any:
     """What a session returns for :func:`linear_softmax`: 1000 cycles of accelerator, then 4000 instructions."""
     gemm = SimpleNamespace(
         start_cycle=0,
@@ -106,7 +107,7 @@ def report() -> RunReport:
     return RunReport.build(linear_softmax(), result(), HardwareConfig(), model="toy", machine="unicorn", wall_s=wall)
 
 
-def test_has_every_command_a_row_that_names_what_it_covers(report):
+def test_has_every_command_a_row_that_names_what_it_covers(report: RunReport) -> None:
     gemm, softmax = report.ops
     assert (gemm.name, gemm.type, gemm.placement, gemm.fused) == ("t_4", "GEMM", "accelerator", ("MATMUL", "ADD"))
     assert (gemm.module, gemm.source, gemm.flops) == ("fc", "model.py:7", 2 * 8 * 16 * 32 + 8 * 32)
@@ -114,8 +115,10 @@ def test_has_every_command_a_row_that_names_what_it_covers(report):
     assert report.cycles == Cycles(total=5000, cpu=4000, accelerator_busy=1000)
 
 
-def test_does_a_row_say_what_limited_it(report):
+def test_does_a_row_say_what_limited_it(report: RunReport) -> None:
     gemm, softmax = report.ops
+    assert gemm.device
+    assert gemm.roofline
     assert {cause: cycles for cause, cycles in gemm.device.stall.items() if cycles} == {"array": 150, "dram": 850}
     assert (gemm.row_hit_rate, gemm.device.bank_conflict_cycles) == (0.75, 7)
     # 8192 operations and 3712 bytes in 1000 ns; arrays of 512 Gop/s, memory of 25.6 GB/s.
@@ -127,17 +130,17 @@ def test_does_a_row_say_what_limited_it(report):
     assert (softmax.device, softmax.roofline, softmax.row_hit_rate) == (None, None, None)
 
 
-def test_is_utilization_the_share_of_array_peak_over_the_span(report):
+def test_is_utilization_the_share_of_array_peak_over_the_span(report: RunReport) -> None:
     assert report.ops[0].utilization == 8 * 16 * 32 / (1000 * 16 * 16)
     assert report.ops[1].utilization is None
 
 
-def test_are_bytes_the_engines_on_the_accelerator_and_the_operands_elsewhere(report):
+def test_are_bytes_the_engines_on_the_accelerator_and_the_operands_elsewhere(report: RunReport) -> None:
     assert (report.ops[0].bytes_read, report.ops[0].bytes_written) == (2688, 1024)
     assert (report.ops[1].bytes_read, report.ops[1].bytes_written) == (8 * 32 * 4, 8 * 32 * 4)
 
 
-def test_does_a_machine_without_timing_give_null_cycles():
+def test_does_a_machine_without_timing_give_null_cycles() -> None:
     program = linear_softmax()
     run = result(instructions_retired=None, timings=timeline.untimed(program.commands), units=())
     untimed = RunReport.build(program, run, HardwareConfig(), model="toy", machine="native")
@@ -151,7 +154,7 @@ def test_does_a_machine_without_timing_give_null_cycles():
         untimed.trace("trace.json")
 
 
-def test_does_a_report_keep_its_schema_and_never_say_nan(report):
+def test_does_a_report_keep_its_schema_and_never_say_nan(report: RunReport) -> None:
     text = report.to_json()
     values = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in the report"))
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
@@ -159,7 +162,7 @@ def test_does_a_report_keep_its_schema_and_never_say_nan(report):
     assert values["wall_s"] == {"eager": None, "compile": None, "build": None, "simulate": 0.25}
 
 
-def test_does_a_saved_report_load_as_it_was_and_ignore_what_it_does_not_know(report, tmp_path):
+def test_does_a_saved_report_load_as_it_was_and_ignore_what_it_does_not_know(report: RunReport, tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     report = dataclasses.replace(report, wall_s={"simulate": 0.25}, outputs=Outputs(1e-6, True))
     report.save(path)
@@ -179,21 +182,21 @@ def test_does_a_saved_report_load_as_it_was_and_ignore_what_it_does_not_know(rep
         ('{"schema": 2}', "not a report of schema 2: 'outputs'"),
     ],
 )
-def test_does_a_file_that_is_no_report_say_so(tmp_path, text, message):
+def test_does_a_file_that_is_no_report_say_so(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "r.json"
     path.write_text(text)
     with pytest.raises(InputError, match=f"r.json: {message}"):
         RunReport.load(path)
 
 
-def test_does_an_unwritable_place_name_the_remedy(report, tmp_path):
+def test_does_an_unwritable_place_name_the_remedy(report: RunReport, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"r\.json: cannot write there: Not a directory; choose another place"):
         report.save(tmp_path / "file" / "r.json")
 
 
 @given(st.floats(), st.floats(allow_nan=True), st.booleans())
-def test_is_every_number_in_the_json_finite(error, wall, allclose):
+def test_is_every_number_in_the_json_finite(error: float, wall: float, allclose: bool) -> None:
     report = RunReport.build(
         linear_softmax(), result(), HardwareConfig(), model="toy", machine="unicorn", wall_s={"eager": wall}
     )
@@ -203,7 +206,7 @@ def test_is_every_number_in_the_json_finite(error, wall, allclose):
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 160])
-def test_does_the_table_fit_and_keep_every_number(report, width):
+def test_does_the_table_fit_and_keep_every_number(report: RunReport, width: int) -> None:
     big = dataclasses.replace(
         report.ops[0],
         fused=("CONV2D", "BATCH_NORM", "RELU", "ADD"),
@@ -222,7 +225,7 @@ def test_does_the_table_fit_and_keep_every_number(report, width):
     assert ("model.py:7" in text) == (width >= 130)
 
 
-def trace_of(report, tmp_path):
+def trace_of(report: RunReport, tmp_path: Path) -> tuple[list[Any], list[Any]]:
     """Spans (process, lane, name, begin, length) and counters (process, name, time, value) of a trace."""
     path = tmp_path / "trace.json"
     report.trace(path)
@@ -236,7 +239,7 @@ def trace_of(report, tmp_path):
     return spans, counters
 
 
-def test_does_the_trace_show_what_units_did_and_commands_from_start_to_end(report, tmp_path):
+def test_does_the_trace_show_what_units_did_and_commands_from_start_to_end(report: RunReport, tmp_path: Path) -> None:
     spans, counters = trace_of(report, tmp_path)
     assert spans == [  # microseconds at 1000 MHz
         ("accelerator", "commands", "MATMUL+ADD", 0.0, 1.0),
@@ -250,7 +253,7 @@ def test_does_the_trace_show_what_units_did_and_commands_from_start_to_end(repor
     assert [(at, value) for _, name, at, value in counters if name == "DMA transfers"] == [(0.0, 1), (0.1, 0)]
 
 
-def test_are_units_of_a_second_graph_those_of_its_rows(report, tmp_path):
+def test_are_units_of_a_second_graph_those_of_its_rows(report: RunReport, tmp_path: Path) -> None:
     second = dataclasses.replace(report, ops=(dataclasses.replace(report.ops[0], fused=("OTHER",)), report.ops[1]))
     spans, _ = trace_of(RunReport.concatenate([report, second]), tmp_path)
     assert [(name, begin) for _, lane, name, begin, _ in spans if lane == "core 0 array"] == [
@@ -258,7 +261,7 @@ def test_are_units_of_a_second_graph_those_of_its_rows(report, tmp_path):
     ]  # fmt: skip
 
 
-def test_do_overlapping_commands_have_lanes_of_their_own(report, tmp_path):
+def test_do_overlapping_commands_have_lanes_of_their_own(report: RunReport, tmp_path: Path) -> None:
     gemm = report.ops[0]
     rows = tuple(dataclasses.replace(gemm, start_cycle=a, end_cycle=b) for a, b in ((0, 10), (5, 20), (10, 30)))
     path = tmp_path / "trace.json"
@@ -267,7 +270,7 @@ def test_do_overlapping_commands_have_lanes_of_their_own(report, tmp_path):
     assert spans == [0, 1, 0]
 
 
-def test_do_runs_in_a_row_make_one_report(report):
+def test_do_runs_in_a_row_make_one_report(report: RunReport) -> None:
     joined = RunReport.concatenate([report, report])
     assert [(row.start_cycle, row.end_cycle) for row in joined.ops] == [
         (0, 1000), (1000, 5000), (5000, 6000), (6000, 10_000),
@@ -278,14 +281,14 @@ def test_do_runs_in_a_row_make_one_report(report):
     assert RunReport.concatenate([report]) is report
 
 
-def test_is_a_fallback_named_below_the_table(report):
+def test_is_a_fallback_named_below_the_table(report: RunReport) -> None:
     fallback = {"op": "aten.sort.default", "source": "model.py:9", "module": "", "share": 0.25}
     report = dataclasses.replace(report, fallbacks=(fallback,))
     jsonschema.validate(report.to_dict(), SCHEMA)
     assert "fallback      aten.sort.default (model.py:9) ran in PyTorch on the host" in report.table()
 
 
-def test_are_unknown_cycles_none_not_zero():
+def test_are_unknown_cycles_none_not_zero() -> None:
     row = OpRow("t", "GEMM", "cpu", (), "", "", None, None, 0, 0, 0, None)
     assert row.cycles is None
 
@@ -296,7 +299,7 @@ def test_are_unknown_cycles_none_not_zero():
     ),
     st.integers(20, 200),
 )
-def test_does_a_table_keep_its_numbers_and_headers_at_any_width(rows, width):
+def test_does_a_table_keep_its_numbers_and_headers_at_any_width(rows: list[tuple[int, int, str]], width: int) -> None:
     ops = tuple(
         OpRow("t", "GEMM", "accelerator", ("MATMUL", "ADD"), module, f"{module}.py:7", 0, cycles, 1, moved, moved, 0.5)
         for cycles, moved, module in rows

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import gc
 import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,38 +23,40 @@ from acalsim_backend.models.basic import MatMulModel, Mlp, TransformerBlock
 
 
 @pytest.fixture(autouse=True)
-def fresh():
+def fresh() -> None:
     torch._dynamo.reset()
     torch.manual_seed(0)
 
 
-def backend(**options):
+def backend(**options: Any) -> ACALSimBackend:
     return ACALSimBackend(mode="simulate", **options)
 
 
-def close(got, expected):
+def close(got: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_does_the_quick_start_run_without_no_grad():
+def test_does_the_quick_start_run_without_no_grad() -> None:
     model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 10))
     x = torch.randn(4, 16)
     close(torch.compile(model, backend=backend())(x), model(x))
 
 
-def test_does_the_quick_start_run_with_no_grad():
+def test_does_the_quick_start_run_with_no_grad() -> None:
     model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 10))
     x = torch.randn(4, 16)
     with torch.no_grad():
         close(torch.compile(model, backend=backend())(x), model(x))
 
 
-def test_do_gradients_flow_through_the_simulated_forward():
+def test_do_gradients_flow_through_the_simulated_forward() -> None:
     model, x = Mlp(), torch.randn(4, 16)
     reference = copy.deepcopy(model)
     torch.compile(model, backend=backend())(x).square().sum().backward()
     reference(x).square().sum().backward()
     for got, expected in zip(model.parameters(), reference.parameters(), strict=True):
+        assert got.grad is not None
+        assert expected.grad is not None
         close(got.grad, expected.grad)
 
 
@@ -60,31 +65,37 @@ def test_do_gradients_flow_through_the_simulated_forward():
 @pytest.mark.parametrize(
     ("model", "shape"), [(MatMulModel(), (8, 16)), (Mlp(), (4, 16)), (TransformerBlock(), (1, 32, 64))]
 )
-def test_do_models_give_eagers_outputs_wherever_they_run(model, shape, place, machine):
+def test_do_models_give_eagers_outputs_wherever_they_run(
+    model: nn.Module, shape: tuple[int, ...], place: str, machine: str
+) -> None:
     x = torch.randn(shape)
     outputs, report = simulate(model.eval(), (x,), machine=machine, place=place)
     with torch.no_grad():
         close(outputs, model(x))
     assert report.fallbacks == ()
     if machine == "unicorn":
-        assert report.cycles.total > 0
+        assert (report.cycles.total or 0) > 0
         assert {row.placement for row in report.ops} == {"accelerator" if place == "auto" else "cpu"}
     else:
         assert report.cycles.total is None
 
 
-def test_does_the_backend_work_by_name():
+def test_does_the_backend_work_by_name() -> None:
     model, x = Mlp(), torch.randn(4, 16)
     with torch.no_grad():
         close(torch.compile(model, backend="acalsim")(x), model(x))
-    assert acalsim_backend.last_report().cycles.total > 0
+    report = acalsim_backend.last_report()
+    assert report
+    assert (report.cycles.total or 0) > 0
 
 
-def test_are_options_taken_by_name_and_unknown_ones_listed():
+def test_are_options_taken_by_name_and_unknown_ones_listed() -> None:
     model, x = Mlp(), torch.randn(4, 16)
     with torch.no_grad():
         torch.compile(model, backend="acalsim", options={"hardware": "gemm_only"})(x)
-    assert acalsim_backend.last_report().hardware == "gemm_only"
+    report = acalsim_backend.last_report()
+    assert report
+    assert report.hardware == "gemm_only"
     torch._dynamo.reset()
     with torch.no_grad(), pytest.raises(Exception, match=r"unknown option 'hardwar': did you mean hardware\?"):
         torch.compile(model, backend="acalsim", options={"hardwar": "edge"})(x)
@@ -100,19 +111,19 @@ def test_are_options_taken_by_name_and_unknown_ones_listed():
         ({"fallback": "ignore"}, "unknown fallback 'ignore'"),
     ],
 )
-def test_do_wrong_arguments_name_the_nearest_right_ones(arguments, message):
+def test_do_wrong_arguments_name_the_nearest_right_ones(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UnknownNameError, match=message):
         ACALSimBackend(**arguments)
 
 
-def test_is_an_unwritable_output_folder_refused(tmp_path):
+def test_is_an_unwritable_output_folder_refused(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
     with pytest.raises(acalsim_backend.AcalsimError, match=r"cannot write there: .*; choose another output_dir"):
         ACALSimBackend(output_dir=str(blocked / "x"))
 
 
-def test_is_the_class_itself_a_backend():
+def test_is_the_class_itself_a_backend() -> None:
     model, x = Mlp(), torch.randn(4, 16)
     with torch.no_grad():
         compiled = torch.compile(model, backend=ACALSimBackend)
@@ -120,7 +131,7 @@ def test_is_the_class_itself_a_backend():
     assert acalsim_backend.last_report() is ACALSimBackend.shared().reports[-1]
 
 
-def test_may_the_settings_of_qemu_be_a_mapping(tmp_path):
+def test_may_the_settings_of_qemu_be_a_mapping(tmp_path: Path) -> None:
     config = ACALSimBackend(
         machine="qemu", qemu_config={"start_seconds": 7.5, "trace_mmio": tmp_path / "x"}
     ).qemu_config
@@ -131,12 +142,12 @@ def test_may_the_settings_of_qemu_be_a_mapping(tmp_path):
         ACALSimBackend(machine="qemu", qemu_config={"start_second": 1})
 
 
-def test_is_a_qemu_config_without_qemu_refused():
+def test_is_a_qemu_config_without_qemu_refused() -> None:
     with pytest.raises(UsageError, match="qemu_config is for machine='qemu', got machine='unicorn'"):
         ACALSimBackend(qemu_config=QemuConfig())
 
 
-def test_do_dynamic_shapes_get_one_program_each():
+def test_do_dynamic_shapes_get_one_program_each() -> None:
     model, b = Mlp(), backend()
     compiled = torch.compile(model, backend=b, dynamic=True)
     with torch.no_grad():
@@ -146,10 +157,10 @@ def test_do_dynamic_shapes_get_one_program_each():
     assert len(b.get_all_compiled_irs()) == 3
 
 
-def test_does_mode_compile_compile_each_shape():
+def test_does_mode_compile_compile_each_shape() -> None:
     b = ACALSimBackend(mode="compile")
 
-    def function(x):
+    def function(x: torch.Tensor) -> torch.Tensor:
         return (x * 2 + x.shape[0]).to(torch.bfloat16) + torch.tensor([1.0, 2.0], dtype=torch.bfloat16)
 
     compiled = torch.compile(function, backend=b, dynamic=True)
@@ -157,10 +168,12 @@ def test_does_mode_compile_compile_each_shape():
         x = torch.ones(n, 2)
         assert torch.equal(compiled(x), function(x))
     assert list(b.get_all_compiled_irs()) == ["graph_0", "graph_1"]
-    assert b.get_program("graph_1").commands
+    program = b.get_program("graph_1")
+    assert program
+    assert program.commands
 
 
-def test_do_shapes_that_pytorch_makes_dynamic_on_its_own_work():
+def test_do_shapes_that_pytorch_makes_dynamic_on_its_own_work() -> None:
     b = backend()
     with torch.no_grad():
         for width in (16, 24, 40):
@@ -168,8 +181,8 @@ def test_do_shapes_that_pytorch_makes_dynamic_on_its_own_work():
             close(torch.compile(model, backend=b)(x), model(x))
 
 
-def test_is_an_input_that_the_model_changes_written_back():
-    def step(state, x):
+def test_is_an_input_that_the_model_changes_written_back() -> None:
+    def step(state: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         state.add_(x)
         return state * 2
 
@@ -180,8 +193,8 @@ def test_is_an_input_that_the_model_changes_written_back():
     assert torch.equal(out, 2 * x)
 
 
-def test_do_outputs_that_are_inputs_or_views_keep_their_identity():
-    def function(x):
+def test_do_outputs_that_are_inputs_or_views_keep_their_identity() -> None:
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return x, x.t(), x + 1
 
     x = torch.randn(3, 4)
@@ -192,8 +205,8 @@ def test_do_outputs_that_are_inputs_or_views_keep_their_identity():
     close(plus, x + 1)
 
 
-def test_does_a_clone_have_memory_of_its_own():
-    def function(x):
+def test_does_a_clone_have_memory_of_its_own() -> None:
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         y = x * 2
         return y, y.clone(), x.clone()
 
@@ -206,8 +219,8 @@ def test_does_a_clone_have_memory_of_its_own():
     assert x.abs().sum() > 0
 
 
-def test_do_outputs_have_the_strides_that_eager_gives_them():
-    def function(x):
+def test_do_outputs_have_the_strides_that_eager_gives_them() -> None:
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return (x.permute(1, 0) + 1), x.exp().t()
 
     x = torch.randn(3, 5)
@@ -219,7 +232,7 @@ def test_do_outputs_have_the_strides_that_eager_gives_them():
 
 
 @pytest.mark.parametrize("shape", [(0, 16), (1, 16)])
-def test_are_zero_size_batches_handled(shape):
+def test_are_zero_size_batches_handled(shape: tuple[int, ...]) -> None:
     model, x = Mlp(), torch.randn(shape)
     with torch.no_grad():
         out = torch.compile(model, backend=backend(), dynamic=False)(x)
@@ -229,39 +242,42 @@ def test_are_zero_size_batches_handled(shape):
 # --- weights ---
 
 
-def test_is_a_parameter_changed_in_place_seen():
+def test_is_a_parameter_changed_in_place_seen() -> None:
     model, x = Mlp(), torch.randn(4, 16)
+    first, last = model[0], model[2]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
     b = backend()
     compiled = torch.compile(model, backend=b)
     with torch.no_grad():
         close(compiled(x), model(x))
-        model[0].weight.mul_(2)
+        first.weight.mul_(2)
         close(compiled(x), model(x))
-        model[2].bias.data.add_(1)  # PyTorch's version counter does not see this one
+        last.bias.data.add_(1)  # PyTorch's version counter does not see this one
         close(compiled(x), model(x))
 
 
 class ConvBn(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.conv, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-        nn.init.uniform_(self.bn.running_var, 0.5, 2)
-        nn.init.uniform_(self.bn.running_mean)
+        nn.init.uniform_(self.bn.get_buffer("running_var"), 0.5, 2)
+        nn.init.uniform_(self.bn.get_buffer("running_mean"))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.relu(self.bn(self.conv(x)))
 
 
-def test_is_running_var_changed_in_place_seen_by_what_was_prepared_from_it():
+def test_is_running_var_changed_in_place_seen_by_what_was_prepared_from_it() -> None:
     model, x = ConvBn().eval(), torch.randn(1, 3, 8, 8)
     compiled = torch.compile(model, backend=backend())
     with torch.no_grad():
         close(compiled(x), model(x))
-        model.bn.running_var.mul_(4)
+        model.bn.get_buffer("running_var").mul_(4)
         close(compiled(x), model(x))
 
 
-def test_do_two_instances_share_a_program_and_keep_their_own_values():
+def test_do_two_instances_share_a_program_and_keep_their_own_values() -> None:
     b = backend()
     models = [ConvBn().eval() for _ in range(2)]
     x = torch.randn(1, 3, 8, 8)
@@ -272,7 +288,7 @@ def test_do_two_instances_share_a_program_and_keep_their_own_values():
     assert len(b.programs) == 1
 
 
-def test_is_nothing_uploaded_twice():
+def test_is_nothing_uploaded_twice() -> None:
     model, x, b = Mlp(), torch.randn(4, 16), backend()
     compiled = torch.compile(model, backend=b)
     with torch.no_grad():
@@ -285,14 +301,14 @@ def test_is_nothing_uploaded_twice():
     assert b.weights.uploads == uploads
 
 
-def test_do_tied_weights_exist_once():
+def test_do_tied_weights_exist_once() -> None:
     class Tied(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.a, self.b = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
             self.b.weight = self.a.weight
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.b(torch.relu(self.a(x)))
 
     model, x, b = Tied(), torch.randn(2, 8), backend()
@@ -301,7 +317,7 @@ def test_do_tied_weights_exist_once():
     assert b.weights.uploads == 1
 
 
-def test_is_the_memory_of_dead_models_given_back():
+def test_is_the_memory_of_dead_models_given_back() -> None:
     b = backend()
     x = torch.randn(2, 1024)
     with torch.no_grad():
@@ -317,11 +333,11 @@ def test_is_the_memory_of_dead_models_given_back():
 # --- fallback ---
 
 
-def unsupported(x):
+def unsupported(x: torch.Tensor) -> torch.Tensor:
     return torch.cumsum(torch.special.gammaln(x.abs() + 1), 0) + torch.relu(torch.linalg.inv(x))
 
 
-def test_do_unsupported_operators_run_on_the_host_with_one_warning_each():
+def test_do_unsupported_operators_run_on_the_host_with_one_warning_each() -> None:
     x = torch.randn(4, 4) + 4 * torch.eye(4)
     b = backend()
     compiled = torch.compile(unsupported, backend=b)
@@ -340,7 +356,7 @@ def test_do_unsupported_operators_run_on_the_host_with_one_warning_each():
     assert all(row.cycles in (0, None) or row.cycles >= 0 for row in host)
 
 
-def test_does_fallback_error_list_all_of_them():
+def test_does_fallback_error_list_all_of_them() -> None:
     x = torch.randn(4, 4)
     with pytest.raises(UnsupportedError) as error:
         simulate(_Module(unsupported), (x,), fallback="error")
@@ -349,18 +365,18 @@ def test_does_fallback_error_list_all_of_them():
 
 
 class _Module(nn.Module):
-    def __init__(self, function):
+    def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
         self.function = function
 
-    def forward(self, *args):
+    def forward(self, *args: Any) -> torch.Tensor:
         return self.function(*args)
 
 
-def test_does_a_graph_that_was_never_seen_run_no_compiler(monkeypatch):
+def test_does_a_graph_that_was_never_seen_run_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     b = backend()
 
-    def refuse(*args, **kwargs):
+    def refuse(*args: Any, **kwargs: Any) -> None:
         raise AssertionError(f"a process was started: {args}")
 
     monkeypatch.setattr("subprocess.Popen.__init__", refuse)
@@ -370,7 +386,7 @@ def test_does_a_graph_that_was_never_seen_run_no_compiler(monkeypatch):
         close(torch.compile(model, backend=b)(x), model(x))
 
 
-def test_is_the_memory_of_shapes_that_are_no_longer_kept_given_back(monkeypatch):
+def test_is_the_memory_of_shapes_that_are_no_longer_kept_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("acalsim_backend.backend.PROGRAM_CACHE_BYTES", 0)  # none but the newest
     model, b = ConvBn().eval(), backend()
     compiled = torch.compile(model, backend=b, dynamic=True)

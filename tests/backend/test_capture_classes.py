@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -27,15 +29,15 @@ heads = torch.randn(1, 2, 5, 4)
 
 
 @pytest.fixture(scope="module")
-def backend():
+def backend() -> ACALSimBackend:
     return ACALSimBackend(mode="simulate")
 
 
-def check(backend, function, args, *, grad=False):
+def check(backend: ACALSimBackend, function: Callable[..., Any], args: tuple[Any, ...], *, grad: bool = False) -> None:
     """Compare results and what became of the arguments; strides too."""
     torch._dynamo.reset()
 
-    def fresh():
+    def fresh() -> tuple[Any, ...]:
         if not grad:
             return args
         return tuple(a.detach().requires_grad_(a.is_floating_point()) for a in args)
@@ -51,7 +53,7 @@ def check(backend, function, args, *, grad=False):
         torch.testing.assert_close(value, want, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
-def masked_attention(scores):
+def masked_attention(scores: torch.Tensor) -> torch.Tensor:
     """The mask of GPT-2; at length 1 it is one value, and must keep its rank."""
     length = scores.shape[-1]
     mask = torch.ones(length, length, dtype=torch.bool).tril().view(1, 1, length, length)
@@ -118,25 +120,25 @@ CASES = [*CONSTANTS, *SHARED, *MEMORY, *EMPTY]
 
 
 @pytest.mark.parametrize("case", range(len(CASES)))
-def test_is_a_reproducer_equal_to_eager(backend, case):
+def test_is_a_reproducer_equal_to_eager(backend: ACALSimBackend, case: int) -> None:
     function, x = CASES[case]
     check(backend, function, (x,))
 
 
 @pytest.mark.parametrize("case", [i for i, (_, x) in enumerate(CASES) if x.is_floating_point()])
-def test_is_it_with_the_outputs_of_a_backward(backend, case):
+def test_is_it_with_the_outputs_of_a_backward(backend: ACALSimBackend, case: int) -> None:
     function, x = CASES[case]
     check(backend, function, (x,), grad=True)
 
 
-def test_is_as_strided_scatter_into_memory_as_eager_has_it(backend):
+def test_is_as_strided_scatter_into_memory_as_eager_has_it(backend: ACALSimBackend) -> None:
     """Only without gradients: eager refuses it otherwise."""
     check(backend, lambda x: torch.as_strided_scatter((x + 1).t(), torch.zeros(3), (3,), (1,)), (x23,))
     check(backend, lambda x: torch.as_strided_scatter(x + 1, torch.zeros(2), (2,), (2,), 1), (x23,))
 
 
-def test_do_random_values_fill_memory_as_eager_does(backend):
-    def filled(x):
+def test_do_random_values_fill_memory_as_eager_does(backend: ACALSimBackend) -> None:
+    def filled(x: torch.Tensor) -> torch.Tensor:
         return torch.rand_like(x.t() + 1)
 
     torch._dynamo.reset()
@@ -147,18 +149,18 @@ def test_do_random_values_fill_memory_as_eager_does(backend):
     torch.testing.assert_close(compiled(x23), expected)
 
 
-def test_is_division_with_mode_none_a_division():
+def test_is_division_with_mode_none_a_division() -> None:
     ir = ACALSimCompiler().compile(to_core_aten(lambda x: torch.div(x, x, rounding_mode=None), (x3,)), [x3])
     assert [op.target for op in ir.ops] == ["aten.div.Tensor"]
 
 
-def test_is_memory_that_the_machine_does_not_hold_refused():
+def test_is_memory_that_the_machine_does_not_hold_refused() -> None:
     with pytest.raises(UnsupportedError, match=r"reach memory beside the 2 elements .*pass the tensor that owns"):
         ACALSimCompiler().compile(to_core_aten(lambda x: torch.as_strided(x, (3,), (1,)), (x3[::2],)), [x3[::2]])
 
 
 @pytest.mark.parametrize("traced", [True, False])
-def test_may_a_chain_be_longer_than_the_stack_is_deep(traced):
+def test_may_a_chain_be_longer_than_the_stack_is_deep(traced: bool) -> None:
     graph = torch.fx.Graph()
     node = graph.placeholder("x")
     node.meta["val"] = x3
@@ -188,10 +190,10 @@ MADE = (
 
 
 @st.composite
-def broadcasts(draw):
+def broadcasts(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
     shape = draw(st.lists(st.integers(0, 3), max_size=3))
 
-    def part():
+    def part() -> tuple[int, ...]:
         own = shape[draw(st.integers(0, len(shape))) :]
         return tuple(1 if draw(st.booleans()) else d for d in own)
 
@@ -200,7 +202,14 @@ def broadcasts(draw):
 
 @settings(max_examples=20)
 @given(broadcasts(), st.sampled_from(DTYPES), st.sampled_from(DTYPES), st.sampled_from(BINARY), st.sampled_from(MADE))
-def test_does_a_constant_operand_broadcast_and_promote_as_in_eager(backend, shapes, dtype, other, combine, make):
+def test_does_a_constant_operand_broadcast_and_promote_as_in_eager(
+    backend: ACALSimBackend,
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    dtype: torch.dtype,
+    other: torch.dtype,
+    combine: Callable[..., Any],
+    make: Callable[..., Any],
+) -> None:
     x = torch.randn(shapes[0]).mul(3).to(dtype) if dtype is not torch.uint8 else torch.ones(shapes[0], dtype=dtype)
     if combine is operator.sub and torch.bool in (dtype, other):
         combine = operator.mul
@@ -209,7 +218,9 @@ def test_does_a_constant_operand_broadcast_and_promote_as_in_eager(backend, shap
 
 @settings(max_examples=15)
 @given(st.lists(st.sampled_from([1, 1, 2, 3]), min_size=1, max_size=4), st.data())
-def test_has_a_broadcast_result_eagers_values_and_memory(backend, shape, data):
+def test_has_a_broadcast_result_eagers_values_and_memory(
+    backend: ACALSimBackend, shape: list[int], data: st.DataObject
+) -> None:
     own = tuple(1 if data.draw(st.booleans()) else d for d in shape)
     order = data.draw(st.permutations(range(len(shape))))
     check(backend, lambda x: ((x + 1).expand(shape).permute(order), x.expand(shape)), (torch.randn(own),))
@@ -228,7 +239,9 @@ VIEWS = (
 
 @settings(max_examples=15)
 @given(st.sampled_from(VIEWS), st.lists(st.integers(1, 3), max_size=3), st.data())
-def test_is_a_window_into_the_memory_of_a_view_eagers(backend, view, size, data):
+def test_is_a_window_into_the_memory_of_a_view_eagers(
+    backend: ACALSimBackend, view: Callable[..., Any], size: list[int], data: st.DataObject
+) -> None:
     stride = [data.draw(st.integers(0, 3)) for _ in size]
     reach = sum((d - 1) * s for d, s in zip(size, stride, strict=True))
     offset = data.draw(st.one_of(st.none(), st.integers(0, 23 - reach)))
@@ -236,7 +249,7 @@ def test_is_a_window_into_the_memory_of_a_view_eagers(backend, view, size, data)
         offset = 0
     inside = data.draw(st.booleans())
 
-    def function(x):
+    def function(x: torch.Tensor) -> torch.Tensor:
         return torch.as_strided(view(x * 2) if inside else view(x), size, stride, offset) + 1
 
     check(backend, function, (torch.randn(4, 6),))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,7 +24,7 @@ def scaled(x: Tensor, device: torch.device, layout: str = "nchw", k: int | None 
 
 
 @scaled.register_fake
-def _(x, device, layout="nchw", k=3):
+def _(x: torch.Tensor, device: torch.device | None, layout: str = "nchw", k: int = 3) -> torch.Tensor:
     return torch.empty_like(x)
 
 
@@ -31,7 +34,7 @@ def smaller(x: Tensor) -> Tensor:
 
 
 @smaller.register_fake
-def _(x):
+def _(x: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(x)
 
 
@@ -42,16 +45,16 @@ library.impl("count", lambda x, ts: torch.empty_like(x), "Meta")
 
 
 @pytest.fixture(autouse=True)
-def fresh():
+def fresh() -> None:
     torch._dynamo.reset()
     torch.manual_seed(0)
 
 
-def compiled(function):
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compile(function, backend=ACALSimBackend(mode="simulate", machine="native"))
 
 
-def with_seed(function, *args):
+def with_seed(function: Callable[..., Any], *args: Any) -> Any:
     torch.manual_seed(7)
     return function(*args)
 
@@ -59,7 +62,9 @@ def with_seed(function, *args):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("layer", [nn.RNN, nn.GRU, nn.LSTM])
-def test_is_dropout_between_recurrent_layers_eagers(layer, bidirectional, training):
+def test_is_dropout_between_recurrent_layers_eagers(
+    layer: Callable[..., nn.Module], bidirectional: bool, training: bool
+) -> None:
     model = layer(4, 5, num_layers=3, dropout=0.5, bidirectional=bidirectional, batch_first=True).train(training)
     x, run = torch.randn(3, 2, 4), compiled(model)
     got, expected = with_seed(run, x), with_seed(model, x)
@@ -68,10 +73,10 @@ def test_is_dropout_between_recurrent_layers_eagers(layer, bidirectional, traini
 
 
 @pytest.mark.parametrize("layer", [nn.RNN, nn.GRU, nn.LSTM])
-def test_has_a_recurrent_layer_under_autocast_eagers_dtype(layer):
+def test_has_a_recurrent_layer_under_autocast_eagers_dtype(layer: Callable[..., nn.Module]) -> None:
     model, x = layer(4, 5, num_layers=2), torch.randn(3, 2, 4)
 
-    def function(x):
+    def function(x: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return model(x)[0]
 
@@ -79,23 +84,26 @@ def test_has_a_recurrent_layer_under_autocast_eagers_dtype(layer):
         torch.testing.assert_close(compiled(function)(x), function(x), rtol=5e-2, atol=2e-2)
 
 
-def test_are_two_meanings_of_one_storage_two_weights():
+def test_are_two_meanings_of_one_storage_two_weights() -> None:
     z = torch.complex(torch.ones(2), torch.full((2,), 3.0))
 
     class Both(nn.Module):
-        def __init__(self):
+        plain: torch.Tensor
+        negated: torch.Tensor
+
+        def __init__(self) -> None:
             super().__init__()
             self.register_buffer("plain", z.imag)
             self.register_buffer("negated", z.conj().imag)
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
             return x + self.plain, x + self.negated
 
     plain, negated = compiled(Both())(torch.zeros(2))
     assert (plain.tolist(), negated.tolist()) == ([3.0, 3.0], [-3.0, -3.0])
 
 
-def test_is_a_forward_mode_derivative_refused_and_not_zero():
+def test_is_a_forward_mode_derivative_refused_and_not_zero() -> None:
     run = compiled(lambda x: x * 2)
     with pytest.raises(UnsupportedError, match="forward-mode"):
         torch.autograd.functional.jacobian(run, torch.ones(2), vectorize=True, strategy="forward-mode")
@@ -112,13 +120,13 @@ def test_is_a_forward_mode_derivative_refused_and_not_zero():
         lambda x: torch.ops.acalsim_layers_lists.count(x, [None, x]),
     ],
 )
-def test_does_a_custom_operator_get_its_arguments(function):
+def test_does_a_custom_operator_get_its_arguments(function: Callable[..., Any]) -> None:
     x = torch.tensor([1.0, 2.0])
     with torch.no_grad():
         assert torch.equal(compiled(function)(x), function(x))
 
 
-def test_is_a_fake_that_lies_about_the_shape_named():
+def test_is_a_fake_that_lies_about_the_shape_named() -> None:
     with (
         torch.no_grad(),
         pytest.raises(InputError, match=r"returned \(1,\) torch.float32, its fake says \(2,\)"),
@@ -127,16 +135,16 @@ def test_is_a_fake_that_lies_about_the_shape_named():
 
 
 @pytest.mark.parametrize("reduce", [torch.any, torch.all])
-def test_are_no_axes_none_for_truths(reduce):
+def test_are_no_axes_none_for_truths(reduce: Callable[..., Any]) -> None:
     x = torch.tensor([[0.0, 2.0], [float("nan"), -0.0]])
     with torch.no_grad():
         assert torch.equal(compiled(lambda x: reduce(x, dim=()))(x), reduce(x, dim=()))
 
 
-def test_is_a_checkpoint_over_dropout_recomputed_with_the_same_numbers():
+def test_is_a_checkpoint_over_dropout_recomputed_with_the_same_numbers() -> None:
     linear = nn.Linear(3, 4)
 
-    def function(x):
+    def function(x: torch.Tensor) -> torch.Tensor:
         return checkpoint(lambda y: F.dropout(linear(y), 0.5), x, use_reentrant=False)
 
     results = []
@@ -148,7 +156,7 @@ def test_is_a_checkpoint_over_dropout_recomputed_with_the_same_numbers():
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
 
 
-def jagged():
+def jagged() -> torch.Tensor:
     return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged)
 
 
@@ -160,6 +168,8 @@ def jagged():
     ],
     ids=["meta", "nested"],
 )
-def test_is_a_tensor_that_has_no_elements_in_memory_refused(make, function, message):
+def test_is_a_tensor_that_has_no_elements_in_memory_refused(
+    make: Callable[..., Any], function: Callable[..., Any], message: str
+) -> None:
     with pytest.raises((torch._dynamo.exc.BackendCompilerFailed, UnsupportedError), match=message):
         compiled(function)(make())

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,8 @@ from torch import nn
 from torch._higher_order_ops.effects import _EffectType, _register_effectful_op
 
 from acalsim_backend.backend import ACALSimBackend, FallbackWarning
+from acalsim_backend.device.compute import ComputeDevice
+from acalsim_backend.device.timing import Timing
 from acalsim_backend.errors import UnsupportedError, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore::acalsim_backend.backend.FallbackWarning")
@@ -24,7 +29,7 @@ def note(x: torch.Tensor, number: int) -> None:
 
 
 @note.register_fake
-def _(x, number):
+def _(x: torch.Tensor, number: float) -> None:
     return None
 
 
@@ -37,7 +42,7 @@ def through(x: torch.Tensor, dtype: str) -> torch.Tensor:
 
 
 @through.register_fake
-def _(x, dtype):
+def _(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.empty_like(x)
 
 
@@ -47,7 +52,7 @@ library.impl("inner", torch.empty_like, "Meta")
 
 
 @pytest.fixture(autouse=True)
-def fresh():
+def fresh() -> Iterator[None]:
     torch._dynamo.reset()
     notes.clear()
     torch.manual_seed(0)
@@ -55,19 +60,19 @@ def fresh():
         yield
 
 
-def backend(**options):
+def backend(**options: Any) -> ACALSimBackend:
     return ACALSimBackend(mode="simulate", machine="native", **options)
 
 
-def compiled(function, **options):
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     return torch.compile(function, backend=backend(**options))
 
 
-def in_threads(*functions):
+def in_threads(*functions: Callable[[], Any]) -> None:
     """Run functions, each in a thread; what one raises is raised."""
     errors = []
 
-    def run(function):
+    def run(function: Callable[..., Any]) -> None:
         try:
             with torch.no_grad():
                 function()
@@ -86,14 +91,16 @@ def in_threads(*functions):
 # --- on the host ---
 
 
-def fused_around(x, first, second):
+def fused_around(
+    x: torch.Tensor, first: Callable[..., Any], second: Callable[..., Any]
+) -> tuple[Any, torch.Tensor, Any]:
     """The sum moves behind the product with which it is fused, and the first call with it."""
     c = (x + 1) + x @ x
     return first(c), second(x), c
 
 
-def test_do_random_numbers_come_in_the_order_of_the_program():
-    def draws(x):
+def test_do_random_numbers_come_in_the_order_of_the_program() -> None:
+    def draws(x: torch.Tensor) -> tuple[Any, ...]:
         return fused_around(x, torch.rand_like, torch.rand_like)
 
     x, model = torch.ones(4, 4), compiled(draws)
@@ -104,8 +111,8 @@ def test_do_random_numbers_come_in_the_order_of_the_program():
         assert torch.equal(a, b)
 
 
-def test_do_effects_keep_their_order_and_what_they_were_given():
-    def notes_of(x):
+def test_do_effects_keep_their_order_and_what_they_were_given() -> None:
+    def notes_of(x: torch.Tensor) -> tuple[Any, ...]:
         return fused_around(
             x, lambda v: torch.ops.acalsim_tests.note(v, 1), lambda v: torch.ops.acalsim_tests.note(v, 2)
         )
@@ -118,12 +125,12 @@ def test_do_effects_keep_their_order_and_what_they_were_given():
 
 
 @pytest.mark.parametrize("dtype", ["int8", "float64"])
-def test_is_a_string_that_names_a_dtype_a_string(dtype):
+def test_is_a_string_that_names_a_dtype_a_string(dtype: str) -> None:
     x = torch.tensor([1.5, 2.5])
     assert torch.equal(compiled(lambda x: torch.ops.acalsim_tests.through(x, dtype))(x), through(x, dtype))
 
 
-def test_is_a_run_within_a_run_refused():
+def test_is_a_run_within_a_run_refused() -> None:
     one = backend()
     inner = torch.compile(lambda x: (x @ x).softmax(-1), backend=one)
     library.impl("inner", lambda x: inner(x.clone()), "CPU", allow_override=True)
@@ -148,13 +155,13 @@ RANKS = {
 
 
 @pytest.mark.parametrize("name", RANKS)
-def test_may_tensors_have_more_dims_than_a_view(name):
+def test_may_tensors_have_more_dims_than_a_view(name: str) -> None:
     x = torch.rand(2, 1, 2, 3, 2, 2, 1, 2)
     torch.testing.assert_close(compiled(RANKS[name])(x), RANKS[name](x), rtol=1e-4, atol=1e-5)
 
 
-def test_is_no_fallback_recommended_where_there_is_none(tmp_path):
-    def breaks(x):
+def test_is_no_fallback_recommended_where_there_is_none(tmp_path: Path) -> None:
+    def breaks(x: torch.Tensor) -> torch.Tensor:
         y = x + 1
         torch._dynamo.graph_break()
         return y * 2
@@ -170,8 +177,8 @@ def test_is_no_fallback_recommended_where_there_is_none(tmp_path):
 # --- memory ---
 
 
-def test_is_what_depends_on_constants_alone_computed():
-    def large(x):
+def test_is_what_depends_on_constants_alone_computed() -> None:
+    def large(x: torch.Tensor) -> torch.Tensor:
         p = torch.arange(2300.0)
         return x + p[:, None] * p[None, :]
 
@@ -180,7 +187,7 @@ def test_is_what_depends_on_constants_alone_computed():
     assert torch.equal(model(x), large(x))
 
 
-def window(x, *offset):
+def window(x: torch.Tensor, *offset: int) -> torch.Tensor:
     return x.as_strided((2, 2), (1, 2), *offset)
 
 
@@ -197,7 +204,7 @@ def window(x, *offset):
         lambda x: torch.as_strided_scatter(x, torch.zeros(2, 2), (2, 2), (1, 2), 4),
     ],
 )
-def test_is_a_window_where_the_argument_lies_in_its_memory(function, dynamic):
+def test_is_a_window_where_the_argument_lies_in_its_memory(function: Callable[..., Any], dynamic: bool | None) -> None:
     memory, expected = torch.arange(20.0), torch.arange(20.0)
     model = torch.compile(function, backend=backend(), dynamic=dynamic)
     for first in (0, 4, 6, 4):
@@ -208,7 +215,7 @@ def test_is_a_window_where_the_argument_lies_in_its_memory(function, dynamic):
         assert torch.equal(memory, expected)
 
 
-def test_is_a_write_by_another_process_noticed():
+def test_is_a_write_by_another_process_noticed() -> None:
     model = nn.Linear(1024, 1024, bias=False)
     nn.init.ones_(model.weight)
     model.share_memory()
@@ -223,20 +230,21 @@ def test_is_a_write_by_another_process_noticed():
 
 
 @pytest.mark.parametrize("change", [torch.Tensor.sigmoid_, lambda v: v.t_().add_(1), lambda v: v[0].mul_(2)])
-def test_may_a_result_with_a_gradient_be_written_to(change):
-    def function(x, y):
+def test_may_a_result_with_a_gradient_be_written_to(change: Callable[..., Any]) -> None:
+    def function(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         v = x / y
         torch._dynamo.graph_break()
         change(v)
         return v
 
     with torch.enable_grad():
-        got, expected = [], []
+        got, expected = list[torch.Tensor](), list[torch.Tensor]()
         for results, f in ((got, compiled(function)), (expected, function)):
             x, y = torch.arange(1, 7).view(2, 3), torch.tensor(2.0, requires_grad=True)
             result = f(x, y)
             assert not result._is_view() or results is expected
             result.sum().backward()
+            assert y.grad is not None
             results += [result, y.grad]
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b)
@@ -245,17 +253,17 @@ def test_may_a_result_with_a_gradient_be_written_to(change):
 # --- threads and processes ---
 
 
-def test_is_a_model_not_blamed_for_another_threads_graph_break():
+def test_is_a_model_not_blamed_for_another_threads_graph_break() -> None:
     strict = compiled(lambda x: (x @ x).relu(), fallback="error")
     x, done = torch.rand(300, 300), threading.Event()
     strict(x)
 
-    def breaks(x):
+    def breaks(x: torch.Tensor) -> torch.Tensor:
         y = x + 1
         torch._dynamo.graph_break()
         return y * 2
 
-    def others():
+    def others() -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FallbackWarning)
@@ -263,7 +271,7 @@ def test_is_a_model_not_blamed_for_another_threads_graph_break():
         finally:
             done.set()
 
-    def many():
+    def many() -> None:
         while not done.is_set():
             strict(x)
         strict(x)
@@ -271,22 +279,22 @@ def test_is_a_model_not_blamed_for_another_threads_graph_break():
     in_threads(many, others)
 
 
-def test_is_a_recurrent_layer_captured_while_another_thread_is_inside_a_call():
+def test_is_a_recurrent_layer_captured_while_another_thread_is_inside_a_call() -> None:
     inside, go = threading.Event(), threading.Event()
 
     @torch.compiler.disable
-    def wait(x):
+    def wait(x: torch.Tensor) -> torch.Tensor:
         inside.set()
         assert go.wait(60)
         return x
 
     model, one, allowed = nn.GRU(8, 8, batch_first=True), backend(), []
 
-    def waiting():
+    def waiting() -> None:
         compiled(lambda x: wait(x) + 1)(torch.ones(3))
         allowed.append(torch._dynamo.config.allow_rnn)
 
-    def recurrent():
+    def recurrent() -> None:
         assert inside.wait(60)
         try:
             x = torch.rand(1, 3, 8)
@@ -299,11 +307,11 @@ def test_is_a_recurrent_layer_captured_while_another_thread_is_inside_a_call():
     assert allowed == [False]
 
 
-def test_may_threads_meet_inside_their_first_call():
+def test_may_threads_meet_inside_their_first_call() -> None:
     meeting = threading.Barrier(2)
 
     @torch.compiler.disable
-    def meet(x):
+    def meet(x: torch.Tensor) -> torch.Tensor:
         meeting.wait(60)
         return x
 
@@ -311,18 +319,23 @@ def test_may_threads_meet_inside_their_first_call():
     in_threads(*[lambda: model(torch.ones(3))] * 2)
 
 
-def test_may_a_process_fork_while_a_thread_simulates():
+def test_may_a_process_fork_while_a_thread_simulates() -> None:
     """The thread goes around Dynamo, whose guards have a lock of their own that a fork does not wait for."""
     one, stop = ACALSimBackend(mode="simulate"), threading.Event()
     model, x = torch.compile(lambda x: x @ x, backend=one), torch.rand(256, 256)
     model(x)
     ((shape,),) = (graph.shapes.values() for graph in one._graphs)
+    executable, device = shape.executable, one.session._devices[1]
+    assert executable
+    assert isinstance(device, ComputeDevice)
+    timer = device._timer
+    assert isinstance(timer, Timing)
 
-    def simulate():
+    def simulate() -> None:
         while not stop.is_set():
             with one.session.lock:
-                one.session._devices[1]._timer._memo.clear()  # so that the engine works
-            shape.executable.run([x])
+                timer._memo.clear()  # so that the engine works
+            executable.run([x])
 
     thread = threading.Thread(target=torch.no_grad()(simulate))
     thread.start()

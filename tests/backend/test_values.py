@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +17,11 @@ half, bf16 = torch.float16, torch.bfloat16
 spread = torch.linspace(-3, 3, 256)
 
 
-def h(*values):
+def h(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=half)
 
 
-CASES = [
+CASES: list[tuple[Callable[..., Any], torch.Tensor]] = [
     # numbers with half types: eager rounds some of them to the half type first, and others not
     (lambda x: x * 65536.0, h(0.01, 0)),
     (lambda x: x * 2e-8, h(6e4)),
@@ -66,12 +68,12 @@ CASES = [
 
 
 @pytest.fixture(scope="module", params=["auto", "cpu"])
-def backend(request):
+def backend(request: pytest.FixtureRequest) -> ACALSimBackend:
     return ACALSimBackend(mode="simulate", place=request.param)
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
-def test_is_the_value_eagers_to_the_bit(backend, case):
+def test_is_the_value_eagers_to_the_bit(backend: ACALSimBackend, case: tuple[Callable[..., Any], torch.Tensor]) -> None:
     torch._dynamo.reset()
     function, x = case
     with torch.no_grad():
@@ -85,14 +87,14 @@ def test_is_the_value_eagers_to_the_bit(backend, case):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_is_attention_what_pytorchs_math_backend_gives(backend, masked):
+def test_is_attention_what_pytorchs_math_backend_gives(backend: ACALSimBackend, masked: bool) -> None:
     torch._dynamo.reset()
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, 2, 4, 8) for _ in range(3))
     q[0, 0, 1, 0] = nan
     mask = torch.ones(4, 4, dtype=torch.bool).tril() if masked else None
 
-    def attention(q, k, v):
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
     with torch.no_grad(), torch.nn.attention.sdpa_kernel([torch.nn.attention.SDPBackend.MATH]):

@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from cli_support import Command, Run
 
 from acalsim_backend.cli.main import main
 
-Run = subprocess.CompletedProcess[str]
-
 
 @pytest.fixture
-def acalsim(tmp_path, monkeypatch, capfd) -> Callable[..., Run]:
+def acalsim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     """``acalsim(*arguments)`` in an empty folder, called in this process; ``columns`` None states no width."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_COLOR", "1")
@@ -35,13 +34,14 @@ def acalsim(tmp_path, monkeypatch, capfd) -> Callable[..., Run]:
         if "torch" in sys.modules:
             sys.modules["torch"]._dynamo.reset()  # machines go with the graphs that were compiled for them
         out, err = capfd.readouterr()
+        assert isinstance(exit_.value.code, int)
         return Run(["acalsim", *arguments], exit_.value.code, out, err)
 
     return call
 
 
 @pytest.fixture
-def start(tmp_path) -> Callable[..., subprocess.Popen[bytes]]:
+def start(tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
     """``start(*arguments, stderr=..., without=...)``: a process; ``without`` cannot be imported."""
 
     def call(
@@ -60,7 +60,7 @@ def start(tmp_path) -> Callable[..., subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def process(start) -> Callable[..., Run]:
+def process(start: Callable[..., subprocess.Popen[bytes]]) -> Command:
     """``process(*arguments, without=...)``: the finished run of the command in its own process."""
 
     def call(*arguments: str, without: Sequence[str] = ()) -> Run:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from cli_support import Command
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ import pytest
         (["hw", "show", "gem_only"], 2, "unknown hardware 'gem_only': did you mean gemm_only"),
     ],
 )
-def test_is_a_mistake_named_with_its_remedy(acalsim, arguments, code, message):
+def test_is_a_mistake_named_with_its_remedy(acalsim: Command, arguments: list[str], code: int, message: str) -> None:
     run = acalsim(*arguments)
     assert (run.returncode, run.stdout) == (code, "")
     assert message in run.stderr
@@ -59,14 +60,14 @@ def test_is_a_mistake_named_with_its_remedy(acalsim, arguments, code, message):
         (["hw", "check", ""], "is empty, expected a path"),
     ],
 )
-def test_is_a_usage_error_exit_code_2(acalsim, arguments, words):
+def test_is_a_usage_error_exit_code_2(acalsim: Command, arguments: list[str], words: str) -> None:
     run = acalsim(*arguments)
     assert (run.returncode, run.stdout) == (2, "")
     assert words in " ".join(re.sub("[│╭╮╰╯─]", " ", run.stderr).split())
     assert "Traceback" not in run.stderr
 
 
-def test_does_a_bad_hardware_file_name_its_line(acalsim, tmp_path):
+def test_does_a_bad_hardware_file_name_its_line(acalsim: Command, tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("schema = 1\n[array]\nrows = 16\nclos = 16\n")
     for arguments in (["run", "mlp", "--hw", "bad.toml"], ["hw", "check", "bad.toml"]):
         run = acalsim(*arguments)
@@ -74,7 +75,7 @@ def test_does_a_bad_hardware_file_name_its_line(acalsim, tmp_path):
         assert "bad.toml:4: unknown key 'array.clos': did you mean array.cols" in run.stderr
 
 
-def test_are_all_files_checked_although_one_is_bad(acalsim, tmp_path):
+def test_are_all_files_checked_although_one_is_bad(acalsim: Command, tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("schema = 2\n")
     (tmp_path / "good.toml").write_text("schema = 1\n")
     run = acalsim("hw", "check", "bad.toml", "good.toml", "absent.toml")
@@ -85,7 +86,7 @@ def test_are_all_files_checked_although_one_is_bad(acalsim, tmp_path):
 
 
 @pytest.mark.parametrize("option", ["--out", "--json"])
-def test_is_an_unwritable_place_refused_before_the_run(acalsim, tmp_path, option):
+def test_is_an_unwritable_place_refused_before_the_run(acalsim: Command, tmp_path: Path, option: str) -> None:
     (tmp_path / "file").touch()
     run = acalsim("run", "mlp", option, "file/inside")
     assert run.returncode == 3
@@ -158,7 +159,9 @@ def line_of(text: str) -> int:
         ("VALUE", r"bad\.py: unknown function 'VALUE'"),
     ],
 )
-def test_does_a_target_that_cannot_be_built_say_why(acalsim, tmp_path, function, message):
+def test_does_a_target_that_cannot_be_built_say_why(
+    acalsim: Command, tmp_path: Path, function: str, message: str
+) -> None:
     (tmp_path / "bad.py").write_text(BAD_TARGETS)
     run = acalsim("run", f"bad.py:{function}")
     assert run.returncode == 3
@@ -166,7 +169,7 @@ def test_does_a_target_that_cannot_be_built_say_why(acalsim, tmp_path, function,
     assert "Traceback" not in run.stderr
 
 
-def test_does_a_file_that_cannot_be_imported_name_its_line(acalsim, tmp_path):
+def test_does_a_file_that_cannot_be_imported_name_its_line(acalsim: Command, tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("import torch\nimport no_such_module\n")
     run = acalsim("run", "bad.py:f")
     assert run.returncode == 3
@@ -182,7 +185,7 @@ def test_does_a_file_that_cannot_be_imported_name_its_line(acalsim, tmp_path):
         ("", r"bad\.py: defines no function, expected f\(\) that returns \(model, inputs\)"),
     ],
 )
-def test_does_the_error_of_a_file_point_into_it(acalsim, tmp_path, text, message):
+def test_does_the_error_of_a_file_point_into_it(acalsim: Command, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "bad.py").write_text(text)
     run = acalsim("run", "bad.py:f")
     assert (run.returncode, run.stdout) == (3, "")
@@ -190,7 +193,7 @@ def test_does_the_error_of_a_file_point_into_it(acalsim, tmp_path, text, message
     assert len(run.stderr.splitlines()) == 1
 
 
-def test_is_a_model_that_leaves_while_it_is_captured_an_error(acalsim, tmp_path):
+def test_is_a_model_that_leaves_while_it_is_captured_an_error(acalsim: Command, tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(BAD_TARGETS)
     for arguments in (
         ["run", "bad.py:leaves_inside", "--mode", "trace"],
@@ -211,7 +214,9 @@ def test_is_a_model_that_leaves_while_it_is_captured_an_error(acalsim, tmp_path)
         (["--topology", "big.csv"], 3),
     ],
 )
-def test_is_a_size_that_no_address_reaches_refused(acalsim, tmp_path, arguments, code):
+def test_is_a_size_that_no_address_reaches_refused(
+    acalsim: Command, tmp_path: Path, arguments: list[str], code: int
+) -> None:
     (tmp_path / "big.csv").write_text("Layer, M, N, K,\nfirst, 99999999999999999999999, 16, 8,\n")
     run = acalsim("time", *arguments)
     assert (run.returncode, run.stdout) == (code, "")
@@ -219,7 +224,7 @@ def test_is_a_size_that_no_address_reaches_refused(acalsim, tmp_path, arguments,
     assert len(run.stderr.splitlines()) == 1
 
 
-def test_is_every_exit_code_documented_in_one_place():
+def test_is_every_exit_code_documented_in_one_place() -> None:
     from acalsim_backend.cli.main import EXIT_CODES
 
     page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
@@ -227,7 +232,7 @@ def test_is_every_exit_code_documented_in_one_place():
     assert rows == {str(code): meaning for code, meaning in EXIT_CODES.items()}
 
 
-def test_is_the_traceback_shown_with_debug_alone(acalsim):
+def test_is_the_traceback_shown_with_debug_alone(acalsim: Command) -> None:
     assert "Traceback" not in acalsim("hw", "show", "x").stderr
     for arguments in (["--debug", "hw", "show", "x"], ["hw", "show", "x", "--debug"]):
         run = acalsim(*arguments)
@@ -235,7 +240,7 @@ def test_is_the_traceback_shown_with_debug_alone(acalsim):
         assert "Traceback" in run.stderr
 
 
-def test_does_a_model_larger_than_dram_say_what_to_change(acalsim, tmp_path):
+def test_does_a_model_larger_than_dram_say_what_to_change(acalsim: Command, tmp_path: Path) -> None:
     (tmp_path / "big.py").write_text(
         "import torch\ndef big(): return torch.nn.Linear(2048, 2048), torch.ones(1, 2048)\n"
     )
@@ -245,7 +250,7 @@ def test_does_a_model_larger_than_dram_say_what_to_change(acalsim, tmp_path):
     assert len(run.stderr.splitlines()) == 1
 
 
-def test_does_a_missing_unicorn_name_the_line_that_installs_it(process):
+def test_does_a_missing_unicorn_name_the_line_that_installs_it(process: Command) -> None:
     run = process("run", "mlp", without=("unicorn",))
     assert (run.returncode, run.stdout) == (4, "")
     assert "pip install unicorn" in run.stderr
@@ -253,14 +258,14 @@ def test_does_a_missing_unicorn_name_the_line_that_installs_it(process):
 
 
 @pytest.mark.parametrize("package", ["torch", "numpy"])
-def test_is_a_package_that_is_missing_named_with_the_line_that_installs_it(process, package):
+def test_is_a_package_that_is_missing_named_with_the_line_that_installs_it(process: Command, package: str) -> None:
     run = process("run", "mlp", without=(package,))
     assert (run.returncode, run.stdout) == (4, "")
     assert f"{package} is not installed: pip install {package}" in run.stderr
     assert len(run.stderr.splitlines()) == 1
 
 
-def test_is_a_bug_told_from_a_mistake(acalsim, monkeypatch):
+def test_is_a_bug_told_from_a_mistake(acalsim: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     from acalsim_backend import hardware
 
     monkeypatch.setattr(hardware, "presets", lambda: 1 / 0)

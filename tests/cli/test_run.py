@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from cli_support import Command
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())
 
@@ -67,14 +68,14 @@ def minutes():
 
 
 @pytest.fixture
-def targets(tmp_path) -> Path:
+def targets(tmp_path: Path) -> Path:
     path = tmp_path / "targets.py"
     path.write_text(TARGETS)
     return path
 
 
 @pytest.mark.parametrize("place", ["auto", "cpu", "accelerator"])
-def test_does_a_built_in_model_run_and_equal_eager(acalsim, place):
+def test_does_a_built_in_model_run_and_equal_eager(acalsim: Command, place: str) -> None:
     run = acalsim("run", "mlp", "--place", place, "--json", "-")
     assert (run.returncode, run.stderr) == (0, "")
     report = json.loads(run.stdout)  # nothing but JSON on stdout
@@ -87,7 +88,7 @@ def test_does_a_built_in_model_run_and_equal_eager(acalsim, place):
     assert {row["placement"] for row in report["ops"]} == wanted
 
 
-def test_does_a_run_write_its_files_and_say_so_on_stderr(acalsim, tmp_path, targets):
+def test_does_a_run_write_its_files_and_say_so_on_stderr(acalsim: Command, tmp_path: Path, targets: Path) -> None:
     run = acalsim("run", "targets.py:tiny", "--out", "a/b", "--json", "r.json")
     assert run.returncode == 0
     assert run.stderr == "a/b: wrote report.json and trace.json (open it at ui.perfetto.dev)\n"
@@ -100,7 +101,7 @@ def test_does_a_run_write_its_files_and_say_so_on_stderr(acalsim, tmp_path, targ
 
 
 @pytest.mark.parametrize("columns", [80, 160])
-def test_is_the_table_legible_at_every_width(acalsim, columns):
+def test_is_the_table_legible_at_every_width(acalsim: Command, columns: int) -> None:
     run = acalsim("run", "attention", columns=columns)
     assert (run.returncode, run.stderr) == (0, "")
     assert max(map(len, run.stdout.splitlines())) <= columns
@@ -110,7 +111,7 @@ def test_is_the_table_legible_at_every_width(acalsim, columns):
 
 
 @pytest.mark.parametrize("target", ["single_tensor", "listed", "named", "both", "function", "texts"])
-def test_is_what_a_target_returns_called_as_python_would(acalsim, targets, target):
+def test_is_what_a_target_returns_called_as_python_would(acalsim: Command, targets: Path, target: str) -> None:
     run = acalsim("run", f"targets.py:{target}", "--json", "-")
     assert run.returncode == 0, run.stderr
     report = json.loads(run.stdout)
@@ -118,13 +119,13 @@ def test_is_what_a_target_returns_called_as_python_would(acalsim, targets, targe
     assert "MATMUL" in report["ops"][0]["fused"] or "GEMM" in report["ops"][0]["type"]
 
 
-def test_is_a_difference_from_eager_exit_code_1(acalsim, targets):
+def test_is_a_difference_from_eager_exit_code_1(acalsim: Command, targets: Path) -> None:
     run = acalsim("run", "targets.py:differs")
     assert run.returncode == 1
     assert "DIFFERENT from eager, largest absolute difference" in run.stdout
 
 
-def test_is_a_fallback_loud_and_right(acalsim, targets):
+def test_is_a_fallback_loud_and_right(acalsim: Command, targets: Path) -> None:
     run = acalsim("run", "targets.py:unsupported", columns=80)
     assert run.returncode == 0, run.stdout
     warned = re.findall(r"^WARNING: (\S+) .*ran in PyTorch on the host", run.stderr, re.MULTILINE)
@@ -134,13 +135,13 @@ def test_is_a_fallback_loud_and_right(acalsim, targets):
     assert "Warning:" not in run.stderr
 
 
-def test_are_cycles_the_same_twice_and_on_two_seeds(acalsim):
+def test_are_cycles_the_same_twice_and_on_two_seeds(acalsim: Command) -> None:
     runs = [json.loads(acalsim("run", "attention", "--json", "-", "--seed", seed).stdout) for seed in ("0", "0", "1")]
     assert runs[0]["outputs"]["allclose"]
     assert len({json.dumps([run["cycles"], run["instructions_retired"], run["ops"]]) for run in runs}) == 1
 
 
-def test_does_hardware_without_the_op_send_it_to_the_cpu_and_cost_cycles(acalsim):
+def test_does_hardware_without_the_op_send_it_to_the_cpu_and_cost_cycles(acalsim: Command) -> None:
     edge, gemm_only = (
         json.loads(acalsim("run", "attention", "--hw", hw, "--json", "-").stdout) for hw in ("edge", "gemm_only")
     )
@@ -150,7 +151,7 @@ def test_does_hardware_without_the_op_send_it_to_the_cpu_and_cost_cycles(acalsim
     assert gemm_only["cycles"]["total"] > edge["cycles"]["total"]
 
 
-def test_does_set_change_the_hardware_of_the_run(acalsim):
+def test_does_set_change_the_hardware_of_the_run(acalsim: Command) -> None:
     quick, slow = (
         json.loads(acalsim("run", "mlp", "--json", "-", "--set", f"accelerator.launch_cycles={cycles}").stdout)
         for cycles in (0, 5000)
@@ -158,7 +159,7 @@ def test_does_set_change_the_hardware_of_the_run(acalsim):
     assert slow["cycles"]["total"] - quick["cycles"]["total"] >= 5000
 
 
-def test_does_native_run_without_unicorn_and_without_cycles(process):
+def test_does_native_run_without_unicorn_and_without_cycles(process: Command) -> None:
     run = process("run", "mlp", "--machine", "native", "--json", "-", "--out", "o", without=("unicorn",))
     assert run.returncode == 0
     assert run.stderr == "o: wrote report.json\n"
@@ -169,13 +170,13 @@ def test_does_native_run_without_unicorn_and_without_cycles(process):
 
 
 @pytest.mark.parametrize(("mode", "words"), [("compile", "=== ACALSim IR:"), ("trace", "placeholder"), ("eager", "")])
-def test_do_earlier_stages_print_what_they_made(acalsim, mode, words):
+def test_do_earlier_stages_print_what_they_made(acalsim: Command, mode: str, words: str) -> None:
     run = acalsim("run", "matmul", "--mode", mode)
     assert run.returncode == 0, run.stderr
     assert words in run.stdout
 
 
-def test_does_quiet_keep_stderr_empty(acalsim, targets):
+def test_does_quiet_keep_stderr_empty(acalsim: Command, targets: Path) -> None:
     run = acalsim("-q", "run", "targets.py:tiny", "--out", "o")
     assert (run.returncode, run.stderr) == (0, "")
 
@@ -197,16 +198,20 @@ def interrupted(start: Callable[..., subprocess.Popen[bytes]], *arguments: str, 
     return seen
 
 
-def test_is_progress_shown_on_a_terminal_after_two_seconds_and_does_ctrl_c_exit_130(start, targets):
+def test_is_progress_shown_on_a_terminal_after_two_seconds_and_does_ctrl_c_exit_130(
+    start: Callable[..., subprocess.Popen[bytes]], targets: Path
+) -> None:
     shown = interrupted(start, "run", "targets.py:slow", stage=b"building targets.py:slow", after=0)
     assert b"Traceback" not in shown
 
 
-def test_does_ctrl_c_end_a_simulation_that_is_in_the_emulator(start, targets):
+def test_does_ctrl_c_end_a_simulation_that_is_in_the_emulator(
+    start: Callable[..., subprocess.Popen[bytes]], targets: Path
+) -> None:
     interrupted(start, "run", "targets.py:minutes", "--place", "cpu", stage=b"simulating on unicorn", after=5)
 
 
-def test_is_the_exit_quiet(process):
+def test_is_the_exit_quiet(process: Command) -> None:
     """Nothing that is torn down at the end of the process complains."""
     run = process("run", "mlp", "--json", "-")
     assert (run.returncode, run.stderr) == (0, "")

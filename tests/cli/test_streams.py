@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cli_support import Command
 
 from acalsim_backend import layers
 from acalsim_backend.errors import InputError
@@ -18,13 +20,13 @@ from acalsim_backend.errors import InputError
 QUICK = [["hw", "list"], ["hw", "show"], ["models"], ["--help"], ["--version"], ["time", "gemm", "8", "8", "8"]]
 
 
-def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "acalsim_backend", *arguments]
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **options)
 
 
 @pytest.mark.parametrize("arguments", QUICK, ids=" ".join)
-def test_is_a_full_disk_one_clear_line(arguments):
+def test_is_a_full_disk_one_clear_line(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = run(*arguments, stdout=full)
     assert done.returncode == 3
@@ -32,7 +34,7 @@ def test_is_a_full_disk_one_clear_line(arguments):
 
 
 @pytest.mark.parametrize("arguments", QUICK, ids=" ".join)
-def test_is_a_closed_pipe_exit_code_141_and_silent(arguments):
+def test_is_a_closed_pipe_exit_code_141_and_silent(arguments: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = run(*arguments, stdout=writer)
@@ -40,7 +42,7 @@ def test_is_a_closed_pipe_exit_code_141_and_silent(arguments):
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_does_a_result_that_does_not_fit_leave_nothing(tmp_path):
+def test_does_a_result_that_does_not_fit_leave_nothing(tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk."""
 
     def limit() -> None:
@@ -55,7 +57,9 @@ def test_does_a_result_that_does_not_fit_leave_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_is_no_file_made_before_there_is_a_result(acalsim, tmp_path, monkeypatch):
+def test_is_no_file_made_before_there_is_a_result(
+    acalsim: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         assert list(tmp_path.iterdir()) == []
         raise InputError("no result")
@@ -65,7 +69,7 @@ def test_is_no_file_made_before_there_is_a_result(acalsim, tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_may_json_go_where_no_file_is(tmp_path):
+def test_may_json_go_where_no_file_is(tmp_path: Path) -> None:
     assert run("time", "gemm", "8", "8", "8", "--json", "/dev/null", stdout=subprocess.DEVNULL).returncode == 0
     assert Path("/dev/null").is_char_device()
 
@@ -88,7 +92,7 @@ start.main()
 
 
 @pytest.mark.parametrize("imports", [1, 2, 5, 20, 60, 120, 180, 240])
-def test_is_ctrl_c_quiet_from_the_first_import_on(imports):
+def test_is_ctrl_c_quiet_from_the_first_import_on(imports: int) -> None:
     command = [sys.executable, "-c", INTERRUPTED, str(imports), "time", "gemm", "8", "8", "8"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
@@ -103,7 +107,9 @@ def test_is_ctrl_c_quiet_from_the_first_import_on(imports):
     ],
 )
 @pytest.mark.parametrize("columns", [None, 20, 79, 100])
-def test_is_nothing_cut_off_at_any_width(acalsim, arguments, headers, columns):
+def test_is_nothing_cut_off_at_any_width(
+    acalsim: Command, arguments: list[str], headers: str, columns: int | None
+) -> None:
     narrow, wide = acalsim(*arguments, columns=columns).stdout, acalsim(*arguments, columns=1000).stdout
     assert " ".join(wide.split()).startswith(headers)
     if columns is None:
@@ -114,7 +120,7 @@ def test_is_nothing_cut_off_at_any_width(acalsim, arguments, headers, columns):
     assert numbers - set(re.findall(r"[\d,.]*\d[\d,.]*", narrow)) == set()
 
 
-def test_does_a_report_to_the_output_stand_behind_what_was_printed_before(tmp_path):
+def test_does_a_report_to_the_output_stand_behind_what_was_printed_before(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("before\n")
     with log.open("a") as output:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import io
 import json
 import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
+from cli_support import Command
 
 from acalsim_backend.cli.terminal import Display
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.layers import Progress, make_layers, time_layers
 
 
-def test_are_array_cycles_the_closed_form_of_a_weight_stationary_array(process):
+def test_are_array_cycles_the_closed_form_of_a_weight_stationary_array(process: Command) -> None:
     arguments = ("time", "gemm", "512", "256", "128", "--dataflow", "ws", "--json", "-")
     run = process(*arguments, without=("torch", "numpy"))
     assert run.returncode == 0, run.stderr
@@ -26,7 +30,7 @@ def test_are_array_cycles_the_closed_form_of_a_weight_stationary_array(process):
 
 
 @pytest.mark.parametrize("columns", [80, 160])
-def test_does_the_table_keep_every_digit(acalsim, columns):
+def test_does_the_table_keep_every_digit(acalsim: Command, columns: int) -> None:
     run = acalsim("time", "attention", "4", "128", "64", columns=columns)
     assert (run.returncode, run.stderr) == (0, "")
     assert max(map(len, run.stdout.splitlines())) <= columns
@@ -36,7 +40,7 @@ def test_does_the_table_keep_every_digit(acalsim, columns):
         assert f" {row['cycles']:,} " in run.stdout
 
 
-def test_does_a_row_say_what_limited_it(acalsim):
+def test_does_a_row_say_what_limited_it(acalsim: Command) -> None:
     document = json.loads(acalsim("time", "elementwise", "1000000", "--json", "-").stdout)
     (row,) = document["layers"]
     roofline = row["roofline"]
@@ -52,14 +56,14 @@ def test_does_a_row_say_what_limited_it(acalsim):
     assert all(0 < c["row_hit_rate"] <= 1 for c in channels)
 
 
-def test_is_a_large_product_bound_by_compute(acalsim):
+def test_is_a_large_product_bound_by_compute(acalsim: Command) -> None:
     (row,) = json.loads(acalsim("time", "gemm", "1024", "1024", "1024", "--json", "-").stdout)["layers"]
     assert row["roofline"]["bound"] == "compute"
     assert row["roofline"]["fraction"] == pytest.approx(row["utilization"])
     assert row["dataflow"] in ("ws", "os", "is")
 
 
-def test_does_a_topology_file_give_a_row_per_layer(acalsim, tmp_path):
+def test_does_a_topology_file_give_a_row_per_layer(acalsim: Command, tmp_path: Path) -> None:
     (tmp_path / "net.csv").write_text("Layer, M, N, K,\nfirst, 32, 16, 8,\nsecond, 64, 64, 64,\n")
     run = acalsim("time", "--topology", "net.csv", "--json", "out.json")
     assert run.returncode == 0, run.stderr
@@ -67,7 +71,7 @@ def test_does_a_topology_file_give_a_row_per_layer(acalsim, tmp_path):
     assert [row["name"] for row in json.loads((tmp_path / "out.json").read_text())["layers"]] == ["first", "second"]
 
 
-def test_does_the_dataflow_change_the_cycles(acalsim):
+def test_does_the_dataflow_change_the_cycles(acalsim: Command) -> None:
     cycles = {
         flow: json.loads(acalsim("time", "gemm", "64", "64", "512", "--dataflow", flow, "--json", "-").stdout)["layers"]
         for flow in ("ws", "os")
@@ -80,8 +84,11 @@ BIG = ("--set", "dram.size_mib=12000000")
 
 @pytest.mark.parametrize("arguments", [("gemm", *["1000000"] * 3), ("gemm", "100000", "100000", "1"),
                                        ("elementwise", "99999999999"), ("softmax", "1000000", "1000000")])  # fmt: skip
-def test_does_a_run_of_years_say_so_and_end_on_ctrl_c(start, arguments):
+def test_does_a_run_of_years_say_so_and_end_on_ctrl_c(
+    start: Callable[..., subprocess.Popen[bytes]], arguments: Sequence[str]
+) -> None:
     child = start("time", *arguments, *BIG)
+    assert child.stderr
     estimate, progress = (child.stderr.readline().decode() for _ in range(2))
     assert estimate.startswith("estimate: about ")
     assert progress.startswith(f"{arguments[0]}: ")
@@ -97,7 +104,9 @@ class _Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_does_the_display_show_the_estimate_once_and_where_it_is(terminal, monkeypatch):
+def test_does_the_display_show_the_estimate_once_and_where_it_is(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     now, stream = 0.0, _Terminal() if terminal else io.StringIO()
     with Display(stream, lambda: now) as display:
@@ -118,12 +127,12 @@ def test_does_the_display_show_the_estimate_once_and_where_it_is(terminal, monke
         assert len(text.splitlines()) in (10, 11)
 
 
-def test_does_a_quick_or_a_quiet_run_show_no_progress(acalsim, process):
+def test_does_a_quick_or_a_quiet_run_show_no_progress(acalsim: Command, process: Command) -> None:
     assert acalsim("time", "gemm", "64", "64", "64").stderr == ""
     assert process("--quiet", "time", "gemm", "2500", "2500", "2500").stderr == ""
 
 
-def test_does_the_progress_of_several_layers_add_up():
+def test_does_the_progress_of_several_layers_add_up() -> None:
     layers = [make_layers("gemm", [n] * 3)[0] for n in (1200, 300, 1201)]
     told: list[Progress] = []
     document = time_layers(layers, HardwareConfig.load("edge"), told.append)
@@ -134,7 +143,7 @@ def test_does_the_progress_of_several_layers_add_up():
     assert max(p.fraction for p in told) > 0.5
 
 
-def test_does_a_layer_beyond_guest_ram_name_the_size_that_holds_it(acalsim):
+def test_does_a_layer_beyond_guest_ram_name_the_size_that_holds_it(acalsim: Command) -> None:
     run = acalsim("time", "gemm", "20000", "20000", "100")
     assert (run.returncode, run.stdout) == (3, "")
     assert (
@@ -146,7 +155,7 @@ def test_does_a_layer_beyond_guest_ram_name_the_size_that_holds_it(acalsim):
 
 @pytest.mark.parametrize("bandwidth", ["0.001", "0.01", "0.05", "0.1", "1"])
 @pytest.mark.parametrize("hw", ["edge", "gemmini", "cloud4", "tpuv3"])
-def test_is_a_bandwidth_served_or_refused(acalsim, hw, bandwidth):
+def test_is_a_bandwidth_served_or_refused(acalsim: Command, hw: str, bandwidth: str) -> None:
     run = acalsim("time", "gemm", "64", "64", "64", "--hw", hw, "--set", f"dram.bandwidth_gbytes_per_s={bandwidth}")
     if run.returncode:
         assert run.returncode == 3
@@ -184,7 +193,9 @@ def test_is_a_bandwidth_served_or_refused(acalsim, hw, bandwidth):
         (["gemm", "8", "8", "8", "--set", "dram.interleave_bytes=33"], 3, "not a multiple of the burst of 32"),
     ],
 )
-def test_is_a_mistake_named_with_its_remedy(acalsim, arguments, code, message):
+def test_is_a_mistake_named_with_its_remedy(
+    acalsim: Command, arguments: Sequence[str], code: int, message: str
+) -> None:
     run = acalsim("time", *arguments)
     assert (run.returncode, run.stdout) == (code, "")
     assert message in run.stderr

@@ -22,12 +22,14 @@ from acalsim_backend.codegen.literals import literals
 from acalsim_backend.device.registers import Register
 from acalsim_backend.errors import InputError, UnsupportedError
 from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.ir import ACALSimIR
 from acalsim_backend.machine.elf import Elf
 from acalsim_backend.models import load_target
 from acalsim_backend.models.basic import MatMulModel, TransformerBlock
 from acalsim_backend.passes import Target, compile_ir
 from acalsim_backend.program.enums import DType
 from acalsim_backend.program.image import ImageHeader
+from acalsim_backend.program.program import Program
 from acalsim_backend.run.session import Session
 from acalsim_backend.run.standalone import Standalone
 
@@ -37,27 +39,27 @@ needs_gcc = pytest.mark.skipif(shutil.which(GCC + "gcc") is None, reason="apt-ge
 
 
 @pytest.fixture(autouse=True)
-def fresh():
+def fresh() -> None:
     torch._dynamo.reset()
     torch.manual_seed(0)
 
 
-def capture(model: nn.Module, *inputs: torch.Tensor):
+def capture(model: nn.Module, *inputs: torch.Tensor) -> ACALSimIR:
     with torch.no_grad():
         return ACALSimCompiler().compile(torch.fx.symbolic_trace(model.eval()), list(inputs), "graph_0")
 
 
-def program(ir, hardware="edge"):
+def program(ir: ACALSimIR, hardware: str = "edge") -> Program:
     return compile_ir(ir, Target(HardwareConfig.load(hardware), "auto", "error")).program
 
 
-def standalone(elf: Path, ir, hardware="edge") -> Standalone:
+def standalone(elf: Path, ir: ACALSimIR, hardware: str = "edge") -> Standalone:
     p = program(ir, hardware)
     examples = {i: f"example_{p.tensors[i].name}" for i in p.inputs}
     return Standalone(elf, p, "graph_0_image", examples, HardwareConfig.load(hardware))
 
 
-def run_elf(elf: Path, ir) -> tuple[torch.Tensor, int]:
+def run_elf(elf: Path, ir: ACALSimIR) -> tuple[torch.Tensor, int | None]:
     machine = standalone(elf, ir)
     result = machine.run()
     assert machine.devices[0]._word == 0xDEADBEEF  # what main tells the Echo device
@@ -66,7 +68,7 @@ def run_elf(elf: Path, ir) -> tuple[torch.Tensor, int]:
     return torch.from_numpy(raw).view(torch.float32), result.cycles_accelerator_busy
 
 
-def run_image(ir, x: torch.Tensor) -> tuple[torch.Tensor, int]:
+def run_image(ir: ACALSimIR, x: torch.Tensor) -> tuple[torch.Tensor, int | None]:
     """The image form, weights bound from the IR's constants."""
     p = program(ir)
     session = Session(HardwareConfig.load("edge"))
@@ -87,7 +89,7 @@ def make(folder: Path, *arguments: str, cross: str = "") -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def generate(tmp_path: Path):
+def generate(tmp_path: Path) -> tuple[nn.Module, torch.Tensor, ACALSimIR]:
     model, x = MatMulModel(), torch.randn(8, 16)
     ir = capture(model, x)
     paths = RISCVCodeGenerator(tmp_path).generate(ir, "graph_0")
@@ -97,7 +99,7 @@ def generate(tmp_path: Path):
 
 
 @pytest.mark.parametrize("cross", ["", pytest.param(GCC, marks=needs_gcc)], ids=["zig", "gcc"])
-def test_does_make_build_what_gives_the_images_outputs_and_device_cycles(tmp_path, cross):
+def test_does_make_build_what_gives_the_images_outputs_and_device_cycles(tmp_path: Path, cross: str) -> None:
     model, x, ir = generate(tmp_path)
     make(tmp_path, cross=cross)
     for end in (".elf", ".bin", ".dump"):
@@ -106,12 +108,13 @@ def test_does_make_build_what_gives_the_images_outputs_and_device_cycles(tmp_pat
     outputs, cycles = run_elf(tmp_path / "graph_0.elf", ir)
     expected, image_cycles = run_image(ir, x)
     assert torch.equal(outputs, expected)
-    assert cycles == image_cycles > 0
+    assert cycles == image_cycles
+    assert (cycles or 0) > 0
     torch.testing.assert_close(outputs.reshape(8, 8), model(x), rtol=1e-5, atol=1e-5)
 
 
 @needs_gcc
-def test_does_another_compiler_build_anew_and_the_same_one_nothing(tmp_path):
+def test_does_another_compiler_build_anew_and_the_same_one_nothing(tmp_path: Path) -> None:
     generate(tmp_path)
     make(tmp_path)
     zig = (tmp_path / "graph_0.elf").read_bytes()
@@ -122,7 +125,7 @@ def test_does_another_compiler_build_anew_and_the_same_one_nothing(tmp_path):
     assert (tmp_path / "graph_0.elf").read_bytes() != zig
 
 
-def test_is_the_bin_what_the_elf_loads(tmp_path):
+def test_is_the_bin_what_the_elf_loads(tmp_path: Path) -> None:
     generate(tmp_path)
     make(tmp_path)
     data = (tmp_path / "graph_0.bin").read_bytes()
@@ -133,7 +136,7 @@ def test_is_the_bin_what_the_elf_loads(tmp_path):
             assert data[at : at + len(kept)] == kept
 
 
-def test_are_the_commands_the_images_to_the_byte(tmp_path):
+def test_are_the_commands_the_images_to_the_byte(tmp_path: Path) -> None:
     """Only addresses differ: those of the C are the symbols' that the operands name."""
     model, x = TransformerBlock(), torch.randn(1, 32, 64)
     ir = capture(model, x)
@@ -157,30 +160,28 @@ def test_are_the_commands_the_images_to_the_byte(tmp_path):
 
 
 @pytest.mark.parametrize("hardware", ["edge", "gemm_only"])
-def test_does_build_c_give_the_images_outputs_and_device_cycles(hardware):
+def test_does_build_c_give_the_images_outputs_and_device_cycles(hardware: str) -> None:
     check_build_c("attention", hardware)
 
 
 @pytest.mark.slow
-def test_does_build_c_run_resnet18():
+def test_does_build_c_run_resnet18() -> None:
     check_build_c("resnet18", "edge")
 
 
-def check_build_c(name, hardware):
+def check_build_c(name: str, hardware: str) -> None:
     model, inputs = load_target(name)
     outputs, report = simulate(model, inputs, hardware=hardware)
     torch._dynamo.reset()
     c_outputs, c_report = simulate(model, inputs, hardware=hardware, build="c")
     assert torch.equal(outputs, c_outputs)
     assert report.cycles.accelerator_busy == c_report.cycles.accelerator_busy
-    spans, c_spans = (
-        [r.end_cycle - r.start_cycle for r in x.ops if r.placement == "accelerator"] for x in (report, c_report)
-    )
+    spans, c_spans = ([r.cycles for r in x.ops if r.placement == "accelerator"] for x in (report, c_report))
     assert spans == c_spans
-    assert c_report.wall_s["build"] > 0
+    assert (c_report.wall_s["build"] or 0) > 0
 
 
-def test_does_build_c_see_other_inputs_and_changed_weights():
+def test_does_build_c_see_other_inputs_and_changed_weights() -> None:
     model, x = MatMulModel(), torch.randn(8, 16)
     with torch.no_grad():
         compiled = torch.compile(model, backend=ACALSimBackend(mode="simulate", build="c"))
@@ -191,7 +192,7 @@ def test_does_build_c_see_other_inputs_and_changed_weights():
 
 
 @pytest.mark.parametrize("no_grad", [False, True])
-def test_does_mode_codegen_write_the_graph_of_inference_and_run_eagerly(tmp_path, no_grad):
+def test_does_mode_codegen_write_the_graph_of_inference_and_run_eagerly(tmp_path: Path, no_grad: bool) -> None:
     model, x = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 10)), torch.randn(4, 16)
     backend = ACALSimBackend(mode="codegen", output_dir=str(tmp_path))
     with torch.set_grad_enabled(not no_grad):
@@ -203,7 +204,7 @@ def test_does_mode_codegen_write_the_graph_of_inference_and_run_eagerly(tmp_path
     assert backend.get_compiled_ir("graph_0") is not None
 
 
-def test_are_captured_operations_named_where_they_run(tmp_path):
+def test_are_captured_operations_named_where_they_run(tmp_path: Path) -> None:
     generate(tmp_path)
     text = (tmp_path / "graph_0.c").read_text()
     body = text[text.index("graph_0_forward(") :]
@@ -213,11 +214,11 @@ def test_are_captured_operations_named_where_they_run(tmp_path):
 
 
 class Unsupported(nn.Module):
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.linalg.inv(torch.cumsum(x, 0).sort(0).values)
 
 
-def test_does_codegen_refuse_host_operations_and_list_them_all(tmp_path):
+def test_does_codegen_refuse_host_operations_and_list_them_all(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="cannot run on the CPU or the accelerator") as caught, torch.no_grad():
         torch.compile(Unsupported(), backend=ACALSimBackend(mode="codegen", output_dir=str(tmp_path)))(
             torch.randn(3, 3)
@@ -229,7 +230,7 @@ def test_does_codegen_refuse_host_operations_and_list_them_all(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_are_stale_graphs_removed_and_foreign_files_kept(tmp_path):
+def test_are_stale_graphs_removed_and_foreign_files_kept(tmp_path: Path) -> None:
     _, _, ir = generate(tmp_path)
     for path in list(tmp_path.glob("graph_0*")):  # as an earlier process would have left a second graph
         text = path.read_bytes()
@@ -240,14 +241,14 @@ def test_are_stale_graphs_removed_and_foreign_files_kept(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*FILES, "graph_8.c", "notes.txt"])
 
 
-def test_is_a_foreign_makefile_never_replaced(tmp_path):
+def test_is_a_foreign_makefile_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text("all:\n")
     with pytest.raises(InputError, match="Makefile: is not a file that acalsim wrote"):
         RISCVCodeGenerator(tmp_path).generate(capture(MatMulModel(), torch.randn(8, 16)), "graph_0")
     assert [p.name for p in tmp_path.iterdir()] == ["Makefile"]
 
 
-def test_does_one_makefile_build_two_graphs(tmp_path):
+def test_does_one_makefile_build_two_graphs(tmp_path: Path) -> None:
     for name, rows in (("graph_0", 8), ("graph_1", 3)):
         RISCVCodeGenerator(tmp_path).generate(capture(MatMulModel(), torch.randn(rows, 16)), name)
     make(tmp_path)
@@ -258,19 +259,19 @@ def test_does_one_makefile_build_two_graphs(tmp_path):
 class Mixed(nn.Module):
     """A view, an input and an integer among the outputs, on more than one input."""
 
-    def forward(self, x, y):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
         z = x + y.float()
         return z.T, x, y * 2, z.bool()
 
 
-def test_does_a_graph_with_views_and_mixed_dtypes_equal_eager():
+def test_does_a_graph_with_views_and_mixed_dtypes_equal_eager() -> None:
     inputs = (torch.randn(3, 5), torch.randint(-9, 9, (3, 5)))
     outputs, _ = simulate(Mixed(), inputs, build="c")
     for got, expected in zip(outputs, Mixed()(*inputs), strict=True):
         assert torch.equal(got, expected)
 
 
-def test_are_large_weights_taken_from_the_bin_file(tmp_path):
+def test_are_large_weights_taken_from_the_bin_file(tmp_path: Path) -> None:
     model, x = nn.Linear(700, 600), torch.randn(2, 700)
     ir = capture(model, x)
     RISCVCodeGenerator(tmp_path).generate(ir, "graph_0")
@@ -281,7 +282,7 @@ def test_are_large_weights_taken_from_the_bin_file(tmp_path):
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_do_literals_read_back_to_the_same_bits(bits):
+def test_do_literals_read_back_to_the_same_bits(bits: int) -> None:
     (text,) = literals(np.uint32(bits).tobytes(), DType.F32)
     if np.isnan(np.uint32(bits).view(np.float32)):
         assert re.fullmatch(r'-?__builtin_nans?f\("0x[0-9a-f]+"\)', text)
@@ -291,7 +292,7 @@ def test_do_literals_read_back_to_the_same_bits(bits):
         assert np.float32(text.removesuffix("f")).tobytes() == np.uint32(bits).tobytes()
 
 
-def test_does_a_program_that_fails_say_which_command(tmp_path):
+def test_does_a_program_that_fails_say_which_command(tmp_path: Path) -> None:
     """On hardware without the command that it was generated for."""
     _, _, ir = generate(tmp_path)
     p = program(ir)

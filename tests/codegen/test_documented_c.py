@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qemu_support import require_qemu
-from torch import nn
+from torch import Tensor, nn
 
 from acalsim_backend import ACALSimBackend, ACALSimCompiler, RISCVCodeGenerator
 from acalsim_backend.codegen.build import build
@@ -132,7 +132,9 @@ def test_does_seed_give_main_the_tutorials_test_data(tmp_path: Path, cross: str)
 class Kinds(nn.Module):
     """An input of each element type."""
 
-    def forward(self, a, b, c, d, e, f):
+    def forward(
+        self, a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor, f: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         return a + b + c + d, e + 1, f.logical_not()
 
 
@@ -189,7 +191,7 @@ class Mixed(nn.Module):
         self.scale = nn.Parameter(torch.randn(5))
         self.column = nn.Parameter(torch.randn(4, 1))
 
-    def forward(self, x, y):
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         z = torch.relu(self.linear(x)) * self.scale - self.column
         z = torch.maximum(z, z / 3 - 1.5).abs() + torch.bmm(x @ y, y.transpose(1, 2))[:, :, :5]
         return torch.softmax(z, -1), -z

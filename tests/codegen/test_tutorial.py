@@ -34,14 +34,14 @@ def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def checkout(tmp_path) -> Path:
+def checkout(tmp_path: Path) -> Path:
     """A folder with the examples as they are in the repository."""
     ignored = shutil.ignore_patterns("output*", "__pycache__")
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=ignored)
     return tmp_path
 
 
-def test_do_the_commands_of_the_tutorial_work_in_order(checkout):
+def test_do_the_commands_of_the_tutorial_work_in_order(checkout: Path) -> None:
     assert len(BLOCKS) == 5
     for block in BLOCKS:
         if "CROSS_COMPILE" in block and shutil.which(GCC + "gcc") is None:
@@ -54,13 +54,13 @@ def test_do_the_commands_of_the_tutorial_work_in_order(checkout):
     }
 
 
-def test_does_the_example_print_the_ir_of_the_tutorial(checkout):
-    text = re.search(r"```text\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)[1]
+def test_does_the_example_print_the_ir_of_the_tutorial(checkout: Path) -> None:
+    (text, *_) = re.findall(r"```text\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
     assert text in shell("python examples/matmul_demo.py", checkout).stdout
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_does_each_example_run_and_write_its_folder(checkout, name):
+def test_does_each_example_run_and_write_its_folder(checkout: Path, name: str) -> None:
     run = shell(f"python examples/{name}", checkout)
     assert run.returncode == 0, run.stderr
     assert list((checkout / "examples").glob("output_*/*"))
@@ -93,7 +93,7 @@ output = compiled_model(x)
 """
 
 
-def test_does_the_quick_start_with_codegen_work_as_written(tmp_path):
+def test_does_the_quick_start_with_codegen_work_as_written(tmp_path: Path) -> None:
     (tmp_path / "quick.py").write_text(QUICK_START)
     run = shell("python quick.py && ls output", tmp_path)
     assert run.returncode == 0, run.stderr

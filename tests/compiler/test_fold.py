@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -22,11 +24,11 @@ from acalsim_backend.passes.rewrite import Rewriter
 x3 = torch.randn(3)
 
 
-def captured(function, *args):
+def captured(function: Callable[..., Any], *args: Any) -> ACALSimIR:
     return ACALSimCompiler().compile(to_core_aten(function, args), list(args), "g")
 
 
-def folded(function, *args):
+def folded(function: Callable[..., Any], *args: Any) -> ACALSimIR:
     """The IR after constants are folded and scalars are inlined."""
     ir = captured(function, *args)
     for fold in (FoldConstants(), InlineScalars()):
@@ -35,7 +37,7 @@ def folded(function, *args):
     return ir
 
 
-def kept_bytes(ir):
+def kept_bytes(ir: ACALSimIR) -> int:
     return sum(c.untyped_storage().nbytes() for c in ir.constants.values())
 
 
@@ -55,7 +57,7 @@ def kept_bytes(ir):
         (lambda x: x + torch.arange(9)[3:].view(2, 3)[1, 2:].float(), ["t = ADD(input) {other=8.0}"]),
     ],
 )
-def test_is_one_value_everywhere_a_scalar_of_its_user(function, expected):
+def test_is_one_value_everywhere_a_scalar_of_its_user(function: Callable[..., Any], expected: list[str]) -> None:
     ir = folded(function, x3)
     assert [re.sub(r"\b(t|input)_\d+", r"\1", str(op)) for op in ir.ops] == expected
     assert not ir.constants
@@ -71,14 +73,16 @@ def test_is_one_value_everywhere_a_scalar_of_its_user(function, expected):
         (lambda x: torch.logical_and(torch.ones(2, 1, dtype=torch.bool), x), (x3,), (2, 3)),
     ],
 )
-def test_is_a_splat_that_gives_the_result_its_shape_kept(function, args, shape):
+def test_is_a_splat_that_gives_the_result_its_shape_kept(
+    function: Callable[..., Any], args: Any, shape: tuple[int, ...]
+) -> None:
     ir = folded(function, *args)
     assert ir.ops[0].op_type.name == "FULL"
     assert ir.tensors[ir.output_names[0]].shape == shape
     compile_ir(captured(function, *args), Target())
 
 
-def shifted_windows(x):
+def shifted_windows(x: torch.Tensor) -> torch.Tensor:
     mask, count = torch.zeros(8, 8), 0
     for rows in (slice(0, -4), slice(-4, -2), slice(-2, None)):
         for columns in (slice(0, -4), slice(-4, -2), slice(-2, None)):
@@ -89,7 +93,7 @@ def shifted_windows(x):
     return x + mask.masked_fill(mask != 0, -100.0).masked_fill(mask == 0, 0.0)
 
 
-def test_is_a_mask_made_in_place_from_zeros_one_constant():
+def test_is_a_mask_made_in_place_from_zeros_one_constant() -> None:
     x = torch.randn(4, 16, 16)
     before = captured(shifted_windows, x)
     assert len(before.ops) > 40
@@ -99,14 +103,14 @@ def test_is_a_mask_made_in_place_from_zeros_one_constant():
     assert torch.equal(mask, shifted_windows(torch.zeros(4, 16, 16)))
 
 
-def test_may_a_mask_of_operators_without_command_stand_in_a_graph_that_refuses_the_host():
+def test_may_a_mask_of_operators_without_command_stand_in_a_graph_that_refuses_the_host() -> None:
     compile_ir(captured(shifted_windows, torch.randn(4, 16, 16)), Target(fallback="error"))
     with pytest.raises(UnsupportedError, match="cumsum"):
         compile_ir(captured(lambda x: x.cumsum(0), x3), Target(fallback="error"))
 
 
-def test_does_a_huge_splat_take_no_memory():
-    def function(x):
+def test_does_a_huge_splat_take_no_memory() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
         huge = torch.zeros(1 << 20, 1 << 20).logical_not().transpose(0, 1).flip(0)[:3, :1]
         return x * huge.expand(3, 1 << 19)[:, 7]
 
@@ -115,20 +119,20 @@ def test_does_a_huge_splat_take_no_memory():
     assert [op.op_type.name for op in ir.ops] == ["MUL"]
 
 
-def test_is_what_is_too_large_to_be_a_constant_left_to_the_machine():
+def test_is_what_is_too_large_to_be_a_constant_left_to_the_machine() -> None:
     ir = folded(lambda x: x + torch.arange(LARGEST // 8 + 1).exp()[:3], x3)
     assert ir.ops[0].target == "aten.arange.start_step"
     assert kept_bytes(ir) == 0
 
 
-def test_are_views_of_a_constant_not_copies():
+def test_are_views_of_a_constant_not_copies() -> None:
     ir = folded(lambda x: x + torch.arange(1000.0).expand(500, 1000).t(), torch.randn(1000, 500))
     assert [op.op_type.name for op in ir.ops] == ["EXPAND", "PERMUTE", "ADD"]
     assert kept_bytes(ir) == 4000
 
 
-def test_are_constants_given_back_that_nothing_reads_any_more():
-    def function(x):
+def test_are_constants_given_back_that_nothing_reads_any_more() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
         value = torch.arange(1000.0)
         for _ in range(50):
             value = value.cumsum(0) / 2
@@ -138,28 +142,28 @@ def test_are_constants_given_back_that_nothing_reads_any_more():
 
 
 @pytest.mark.parametrize("function", [torch.rand_like, lambda x: torch.bernoulli(torch.full((3,), 0.5)) + x])
-def test_are_random_operators_left_to_the_run(function):
+def test_are_random_operators_left_to_the_run(function: Callable[..., Any]) -> None:
     assert "HOST" in [op.op_type.name for op in folded(function, x3).ops]
 
 
-def test_is_an_operator_that_fails_left_to_the_run():
+def test_is_an_operator_that_fails_left_to_the_run() -> None:
     ir = folded(lambda x: x + torch.arange(3.0).index_select(0, torch.arange(5, 6)), x3)
     assert [op.target for op in ir.ops] == ["aten.full.default", "aten.index_select.default", "aten.add.Tensor"]
 
 
-def test_is_a_scalar_exponent_not_made_of_a_tensor_of_exponents():
+def test_is_a_scalar_exponent_not_made_of_a_tensor_of_exponents() -> None:
     ir = folded(lambda x: torch.pow(x, torch.full((3,), 0.5)), x3)
     assert [op.op_type.name for op in ir.ops] == ["FULL", "POW"]
 
 
-def two_tensors():
+def two_tensors() -> tuple[ACALSimIR, ACALSimOp]:
     ir = ACALSimIR("g")
     ir.add_tensor(TensorDesc("a", (3,), is_input=True))
     ir.add_tensor(TensorDesc("b", (1, 3)))
     return ir, ACALSimOp(ACALSimOpType.ADD, "add", ["a"], ["b"], {"other": 1.0}, roles=["self"], results=[0])
 
 
-def test_is_a_rewrite_against_the_shape_rule_refused():
+def test_is_a_rewrite_against_the_shape_rule_refused() -> None:
     ir, op = two_tensors()
     to = Rewriter(ir)
     assert not to.accepts(op)
@@ -169,14 +173,14 @@ def test_is_a_rewrite_against_the_shape_rule_refused():
     assert Rewriter(ir).accepts(op)
 
 
-def test_is_a_rewrite_that_cannot_be_lowered_refused():
+def test_is_a_rewrite_that_cannot_be_lowered_refused() -> None:
     ir, op = two_tensors()
     ir.tensors["a"] = TensorDesc("a", (3,), "float64", is_input=True)
     ir.tensors["b"] = TensorDesc("b", (3,), "float64")
     assert not Rewriter(ir).accepts(replace(op, op_type=ACALSimOpType.EXP, attrs={}))
 
 
-def test_is_an_operation_taken_back_without_a_search():
+def test_is_an_operation_taken_back_without_a_search() -> None:
     ir, op = two_tensors()
     ir.tensors["b"] = replace(ir.tensors["b"], shape=(3,))
     to, twin = Rewriter(ir), replace(op)
@@ -215,8 +219,14 @@ STEPS = (
     st.booleans(),
     st.lists(st.sampled_from(STEPS), max_size=5),
 )
-def test_is_what_is_computed_while_compiling_what_eager_computes(shape, dtype, number, counted, steps):
-    def constant():
+def test_is_what_is_computed_while_compiling_what_eager_computes(
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    number: float,
+    counted: bool,
+    steps: list[Callable[[torch.Tensor], torch.Tensor]],
+) -> None:
+    def constant() -> torch.Tensor:
         value = torch.full(shape, number, dtype=dtype)
         if counted:
             value = value + torch.arange(value.numel()).view(shape).to(dtype)
@@ -238,5 +248,5 @@ def test_is_what_is_computed_while_compiling_what_eager_computes(shape, dtype, n
     torch.testing.assert_close(values[name], expected, rtol=0, atol=0, equal_nan=True)
 
 
-def test_do_the_passes_have_names_that_say_their_order():
+def test_do_the_passes_have_names_that_say_their_order() -> None:
     assert [p.name for p in IR_PASSES][:3] == ["fold_constants", "assign_host", "inline_scalars"]

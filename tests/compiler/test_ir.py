@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +35,7 @@ Inputs: ['input_0']
 Outputs: ['t_4']"""
 
 
-def compile_once(model, *inputs, **options):
+def compile_once(model: Callable[..., Any], *inputs: Any, **options: Any) -> ACALSimBackend:
     torch._dynamo.reset()
     backend = ACALSimBackend(mode="compile", **options)
     with torch.no_grad():
@@ -40,24 +43,24 @@ def compile_once(model, *inputs, **options):
     return backend
 
 
-def test_is_the_tutorials_text_printed_to_the_letter():
+def test_is_the_tutorials_text_printed_to_the_letter() -> None:
     ir = compile_once(MatMulModel(), torch.randn(8, 16)).get_compiled_ir("graph_0")
     assert str(ir) == TUTORIAL
 
 
-def test_does_verbose_print_the_ir(capsys):
+def test_does_verbose_print_the_ir(capsys: pytest.CaptureFixture[str]) -> None:
     compile_once(MatMulModel(), torch.randn(8, 16), verbose=True)
     assert TUTORIAL in capsys.readouterr().out
 
 
-def test_are_ir_files_written_before_and_after_the_passes(tmp_path):
+def test_are_ir_files_written_before_and_after_the_passes(tmp_path: Path) -> None:
     compile_once(MatMulModel(), torch.randn(8, 16), output_dir=str(tmp_path))
     assert (tmp_path / "graph_0.ir").read_text().strip() == TUTORIAL
     assert "t_2 = MATMUL(input_0, param_1, param_3)" in (tmp_path / "graph_0.opt.ir").read_text()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["graph_0.ir", "graph_0.opt.ir"]
 
 
-def test_are_all_irs_kept_by_name():
+def test_are_all_irs_kept_by_name() -> None:
     backend = compile_once(MatMulModel(), torch.randn(8, 16))
     torch._dynamo.reset()
     torch.compile(torch.nn.ReLU(), backend=backend)(torch.randn(3))
@@ -65,7 +68,7 @@ def test_are_all_irs_kept_by_name():
     assert backend.get_compiled_ir("graph_7") is None
 
 
-def test_does_trace_mode_print_the_captured_graph_and_run_eagerly(capsys):
+def test_does_trace_mode_print_the_captured_graph_and_run_eagerly(capsys: pytest.CaptureFixture[str]) -> None:
     torch._dynamo.reset()
     model, x = MatMulModel(), torch.randn(8, 16)
     with torch.no_grad():
@@ -76,7 +79,7 @@ def test_does_trace_mode_print_the_captured_graph_and_run_eagerly(capsys):
     assert "torch.matmul" in text
 
 
-def test_does_the_compiler_take_a_symbolically_traced_module_and_keep_its_weights():
+def test_does_the_compiler_take_a_symbolically_traced_module_and_keep_its_weights() -> None:
     model = MatMulModel()
     ir = ACALSimCompiler().compile(torch.fx.symbolic_trace(model), [torch.randn(8, 16)], "graph_0")
     assert [op.op_type for op in ir.ops] == [ACALSimOpType.MATMUL, ACALSimOpType.ADD]
@@ -84,28 +87,29 @@ def test_does_the_compiler_take_a_symbolically_traced_module_and_keep_its_weight
     assert torch.equal(ir.constants["param_1"], model.weight)
 
 
-def test_do_modules_and_source_lines_reach_the_operations():
+def test_do_modules_and_source_lines_reach_the_operations() -> None:
     class Outer(torch.nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.inner = torch.nn.Sequential(torch.nn.Linear(4, 4))
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.tanh(self.inner(x))
 
     ir = compile_once(Outer(), torch.randn(2, 4)).get_compiled_ir("graph_0")
+    assert ir
     gemm = next(op for op in ir.ops if op.op_type is ACALSimOpType.GEMM)
     tanh = next(op for op in ir.ops if op.op_type is ACALSimOpType.TANH)
     assert "inner" in gemm.module
     assert re.search(r"test_ir\.py:\d+$", tanh.source)
 
 
-def test_is_a_complex_tensor_refused_with_its_type():
+def test_is_a_complex_tensor_refused_with_its_type() -> None:
     with pytest.raises(InputError, match="complex64 has no place in guest memory"):
         ACALSimCompiler().compile(torch.fx.symbolic_trace(torch.nn.Identity()), [torch.randn(2, dtype=torch.complex64)])
 
 
-def broken(change):
+def broken(change: Callable[[ACALSimIR], object]) -> ACALSimIR:
     ir = ACALSimIR("g")
     for name in ("a", "b", "c"):
         ir.add_tensor(TensorDesc(name, (2,), is_input=name == "a"))
@@ -126,20 +130,21 @@ def broken(change):
         (lambda ir: ir.ops[0].roles.append("x"), "1 inputs with 2 roles"),
     ],
 )
-def test_does_the_verifier_name_each_kind_of_mistake(change, message):
+def test_does_the_verifier_name_each_kind_of_mistake(change: Callable[..., Any], message: str) -> None:
     with pytest.raises(ProgramError, match=message):
         broken(change).verify()
 
 
-def test_can_a_tensor_be_defined_only_once():
+def test_can_a_tensor_be_defined_only_once() -> None:
     ir = ACALSimIR("g")
     ir.add_tensor(TensorDesc("a", ()))
     with pytest.raises(ProgramError, match="tensor a is defined twice"):
         ir.add_tensor(TensorDesc("a", ()))
 
 
-def test_does_a_result_of_the_wrong_shape_break_its_operators_rule():
+def test_does_a_result_of_the_wrong_shape_break_its_operators_rule() -> None:
     ir = compile_once(MatMulModel(), torch.randn(8, 16)).get_compiled_ir("graph_0")
+    assert ir
     check_shapes(ir)
     ir.tensors["t_2"].shape = (8, 9)
     with pytest.raises(ProgramError, match=r"MATMUL.* has results .*8, 9.*rule says .*8, 8"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ Outputs: ['y']
 """
 
 
-def run(ir, *args):
+def run(ir: ACALSimIR, *args: torch.Tensor) -> list[torch.Tensor]:
     """The outputs of an IR on the machine native."""
     target = Target()
     with Session(target.hardware, "native") as session:
@@ -48,22 +49,22 @@ def run(ir, *args):
 
 
 class Net(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.conv, self.norm, self.linear = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Linear(8, 4)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         y = F.relu(self.norm(self.conv(x))).mean((2, 3))
         z = self.linear(y)
         return torch.softmax(z, -1)[:, 1:], torch.cumsum(z, 0), y.half() * 0.5, F.max_pool2d(x, 2), z.clamp(min=0.1)
 
 
 @pytest.fixture(scope="module")
-def captured():
+def captured() -> ACALSimIR:
     return ACALSimCompiler().compile(Net().eval(), [torch.randn(2, 3, 8, 8)], "g")
 
 
-def equal(a, b):
+def equal(a: Any, b: Any) -> None:
     for f in dataclasses.fields(a):
         if f.name == "constants":
             assert a.constants.keys() == b.constants.keys()
@@ -78,32 +79,32 @@ def equal(a, b):
             assert getattr(a, f.name) == getattr(b, f.name)
 
 
-def test_is_a_captured_ir_read_back_whole(captured):
+def test_is_a_captured_ir_read_back_whole(captured: ACALSimIR) -> None:
     text = print_whole(captured)
     equal(parse(text), captured)
     assert print_whole(parse(text)) == text
 
 
-def test_is_an_optimised_ir_read_back_with_its_prepare_part(captured):
+def test_is_an_optimised_ir_read_back_with_its_prepare_part(captured: ACALSimIR) -> None:
     optimised = compile_ir(captured, Target()).ir
     assert optimised.prepare is not None
     equal(parse(print_whole(optimised)), optimised)
     assert str(parse(str(optimised))) == str(optimised)
 
 
-def test_does_what_was_read_back_compute_the_same():
+def test_does_what_was_read_back_compute_the_same() -> None:
     model, x = nn.Sequential(nn.Linear(8, 4), nn.GELU(), nn.LayerNorm(4)).eval(), torch.randn(2, 8)
     ir = ACALSimCompiler().compile(model, [x], "g")
     assert torch.equal(run(parse(print_whole(ir)), x)[0], run(ir, x)[0])
 
 
-def test_may_an_ir_be_written_by_hand():
+def test_may_an_ir_be_written_by_hand() -> None:
     x, w = torch.randn(2, 3), torch.randn(3, 4)
     (y,) = run(parse(HAND_WRITTEN), x, w)
     torch.testing.assert_close(y, x @ w + torch.tensor([1.0, -2.5, float("inf"), 0.0]), rtol=1e-5, atol=1e-6)
 
 
-def test_may_an_ir_be_built_by_hand_as_the_tutorial_builds_it():
+def test_may_an_ir_be_built_by_hand_as_the_tutorial_builds_it() -> None:
     ir = ACALSimIR("built")
     for name, shape, mark in (
         ("a", (4, 4), "is_input"),
@@ -111,7 +112,7 @@ def test_may_an_ir_be_built_by_hand_as_the_tutorial_builds_it():
         ("c", (4, 4), ""),
         ("d", (4, 4), "is_output"),
     ):
-        ir.add_tensor(TensorDesc(name, shape, "float32", **({mark: True} if mark else {})))
+        ir.add_tensor(TensorDesc(name, shape, "float32", is_input=mark == "is_input", is_output=mark == "is_output"))
     ir.input_names, ir.output_names, ir.arguments = ["a", "b"], ["d"], {"a": 0, "b": 1}
     ir.add_op(ACALSimOp(ACALSimOpType.MATMUL, "matmul_0", ["a", "b"], ["c"], compute_cycles=128))
     ir.add_op(ACALSimOp(op_type=ACALSimOpType.RELU, name="relu_0", inputs=["c"], outputs=["d"]))
@@ -121,8 +122,8 @@ def test_may_an_ir_be_built_by_hand_as_the_tutorial_builds_it():
 
 
 @given(st.floats(), st.floats(width=32), st.booleans(), st.text(max_size=8))
-def test_does_every_attribute_survive(number, bound, flag, text):
-    attrs = {
+def test_does_every_attribute_survive(number: float, bound: float, flag: bool, text: str) -> None:
+    attrs: dict[str, Any] = {
         "a": number,
         "b": (bound, -1) if abs(bound) < float("inf") else bound,
         "c": flag,
@@ -149,7 +150,7 @@ def test_does_every_attribute_survive(number, bound, flag, text):
         ("ADD(t, c)", "ADD(t, c) {alpha}", "line 12: .*'alpha' is not KEY=VALUE"),
     ],
 )
-def test_is_a_line_that_cannot_be_read_named(before, after, message):
+def test_is_a_line_that_cannot_be_read_named(before: str, after: str, message: str) -> None:
     assert before in HAND_WRITTEN
     with pytest.raises(InputError, match=message):
         parse(HAND_WRITTEN.replace(before, after))
@@ -159,13 +160,13 @@ def test_is_a_line_that_cannot_be_read_named(before, after, message):
     ("line", "message"),
     [("y = ADD(t, c, x)", "3 inputs, none of .* takes so many"), ("y = HOST(t)", "needs target=")],
 )
-def test_is_an_operation_that_cannot_be_completed_named(line, message):
+def test_is_an_operation_that_cannot_be_completed_named(line: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         compile_ir(parse(HAND_WRITTEN.replace("y = ADD(t, c)", line)), Target())
 
 
-def test_is_a_function_read_back_as_it_was_captured():
-    def function(x):
+def test_is_a_function_read_back_as_it_was_captured() -> None:
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return torch.where(x > 0, x * float("inf"), x.sum(0, keepdim=True)), x.to(torch.int32) // 3
 
     x = torch.randn(3, 4)

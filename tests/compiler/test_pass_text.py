@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ PASSES = {p.name: p for p in IR_PASSES}
 
 
 @pytest.mark.parametrize("file", sorted(GOLDEN.glob("*.txt")), ids=lambda f: f.stem)
-def test_does_the_pass_make_this_of_it(file, request):
+def test_does_the_pass_make_this_of_it(file: Path, request: pytest.FixtureRequest) -> None:
     """A file holds an IR, a line ``--- PASS PASS ...``, and what these passes make of it."""
     before, line, after = file.read_text(encoding="utf-8").partition("\n--- ")
     names, _, expected = after.partition("\n")
@@ -31,14 +33,14 @@ def test_does_the_pass_make_this_of_it(file, request):
         assert f"{ir}\n" == expected
 
 
-def test_has_every_pass_a_golden_file():
+def test_has_every_pass_a_golden_file() -> None:
     headers = [f.read_text(encoding="utf-8").partition("\n--- ")[2].partition("\n")[0] for f in GOLDEN.glob("*.txt")]
     used = {name for header in headers for name in header.split()}
     assert used == set(PASSES)
 
 
 @pytest.mark.parametrize("passes", [IR_PASSES, COMMAND_PASSES], ids=["ir", "commands"])
-def test_is_an_order_in_which_a_pass_misses_another_refused(passes):
+def test_is_an_order_in_which_a_pass_misses_another_refused(passes: Sequence[Any]) -> None:
     for a, b in itertools.combinations(range(len(passes)), 2):
         swapped = list(passes)
         swapped[a], swapped[b] = swapped[b], swapped[a]

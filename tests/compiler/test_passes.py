@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -17,24 +19,24 @@ from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
 from acalsim_backend.models.resnet import resnet18
 from acalsim_backend.ops.vector import compile_group
-from acalsim_backend.passes import Target, compile_ir
+from acalsim_backend.passes import Compiled, Target, compile_ir
 from acalsim_backend.passes.fuse_pointwise import FusePointwise
-from acalsim_backend.program.commands import decode
+from acalsim_backend.program.commands import Gemm, Vector, decode
 from acalsim_backend.program.dependencies import dependencies
 from acalsim_backend.program.dump import dump
 from acalsim_backend.program.enums import Opcode, Placement
 from acalsim_backend.program.image import build_image
-from acalsim_backend.program.program import TensorKind
+from acalsim_backend.program.program import Program, TensorKind
 from acalsim_backend.program.verify import verify
 
 
-def ir_of(function, *args, static=()):
+def ir_of(function: Callable[..., Any], *args: Any, static: Sequence[int] = ()) -> ACALSimIR:
     """IR of a function of tensors; ``static`` marks the positions of weights."""
     graph = torch.fx.symbolic_trace(function) if isinstance(function, nn.Module) else function
     return ACALSimCompiler().compile(graph, list(args), "g", static)
 
 
-def program_of(function, *args, static=(), **target):
+def program_of(function: Callable[..., Any], *args: Any, static: Sequence[int] = (), **target: Any) -> Compiled:
     from acalsim_backend.front.trace import to_core_aten
 
     graph = to_core_aten(function, args)
@@ -42,56 +44,58 @@ def program_of(function, *args, static=(), **target):
     return compile_ir(ir, Target(**target))
 
 
-def opcodes(compiled):
+def opcodes(compiled: Compiled) -> list[str]:
     return [c.opcode.name for c in compiled.program.commands]
 
 
 x44 = torch.randn(4, 4)
 
 
-def test_is_a_chain_of_pointwise_operations_one_vector_command():
+def test_is_a_chain_of_pointwise_operations_one_vector_command() -> None:
     compiled = program_of(lambda x: torch.relu(x * 2 + 1) - x, x44)
     assert opcodes(compiled) == ["VECTOR"]
     assert [o.type for o in compiled.program.origins] == ["MUL", "ADD", "RELU", "SUB"]
 
 
-def test_are_bias_and_activation_taken_into_the_product():
+def test_are_bias_and_activation_taken_into_the_product() -> None:
     w, b = torch.randn(4, 8), torch.randn(8)
     compiled = program_of(lambda x, w, b: F.gelu(x @ w + b), x44, w, b, static=(1, 2))
     assert opcodes(compiled) == ["GEMM"]
     (gemm,) = compiled.program.commands
+    assert isinstance(gemm, Gemm)
+    assert gemm.bias is not None
     assert gemm.activation.name == "GELU"
     assert gemm.bias.strides == (0, 1)
     assert gemm.origin == (0, 3)
 
 
-def test_is_an_epilogue_fused_through_reshapes():
+def test_is_an_epilogue_fused_through_reshapes() -> None:
     w, b = torch.randn(4, 8), torch.randn(8)
 
-    def linear3d(x, w, b):
+    def linear3d(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return torch.relu((x.reshape(6, 4) @ w).reshape(2, 3, 8) + b)
 
     assert opcodes(program_of(linear3d, torch.randn(2, 3, 4), w, b, static=(1, 2))) == ["GEMM"]
 
 
-def test_is_a_value_with_two_users_not_fused_away():
+def test_is_a_value_with_two_users_not_fused_away() -> None:
     w = torch.randn(4, 4)
     compiled = program_of(lambda x, w: (torch.relu(x @ w), x @ w + 1), x44, w, static=(1,))
     assert opcodes(compiled).count("GEMM") in (1, 2)
 
-    def shared(x, w):
+    def shared(x: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, ...]:
         y = x @ w
         return torch.relu(y), y
 
     assert opcodes(program_of(shared, x44, w, static=(1,))) == ["GEMM", "VECTOR"]
 
 
-def test_is_a_bias_of_half_precision_left_alone_because_eager_rounds_in_between():
+def test_is_a_bias_of_half_precision_left_alone_because_eager_rounds_in_between() -> None:
     w, b = torch.randn(4, 8).bfloat16(), torch.randn(8).bfloat16()
     assert opcodes(program_of(lambda x, w, b: x @ w + b, x44.bfloat16(), w, b, static=(1, 2))) == ["GEMM", "VECTOR"]
 
 
-def test_does_an_accelerator_without_activations_get_none_fused():
+def test_does_an_accelerator_without_activations_get_none_fused() -> None:
     w = torch.randn(4, 4)
     hardware = HardwareConfig.load("gemm_only")
     compiled = program_of(lambda x, w: torch.relu(x @ w), x44, w, static=(1,), hardware=hardware)
@@ -102,16 +106,16 @@ def test_does_an_accelerator_without_activations_get_none_fused():
 
 
 class ConvBn(nn.Module):
-    def __init__(self, bias=False):
+    def __init__(self, bias: bool = False) -> None:
         super().__init__()
         self.conv, self.bn = nn.Conv2d(3, 4, 3, bias=bias), nn.BatchNorm2d(4)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.bn(self.conv(x)))
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_is_batch_norm_folded_into_the_convolution_by_a_prepare_program(bias):
+def test_is_batch_norm_folded_into_the_convolution_by_a_prepare_program(bias: bool) -> None:
     model = ConvBn(bias).eval()
     ir = ACALSimCompiler().compile(torch.fx.symbolic_trace(model), [torch.randn(1, 3, 8, 8)])
     compiled = compile_ir(ir, Target())
@@ -123,43 +127,47 @@ def test_is_batch_norm_folded_into_the_convolution_by_a_prepare_program(bias):
     assert not raw, "the main Program must not carry weights that only the prepare Program reads"
 
 
-def test_is_batch_norm_kept_when_somebody_else_sees_the_convolution():
+def test_is_batch_norm_kept_when_somebody_else_sees_the_convolution() -> None:
     model = ConvBn().eval()
 
-    def both(x, w, mean, var, gamma, beta):
+    def both(
+        x: torch.Tensor, w: torch.Tensor, mean: torch.Tensor, var: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         y = F.conv2d(x, w)
         return F.batch_norm(y, mean, var, gamma, beta), y
 
-    buffers = (model.conv.weight, model.bn.running_mean, model.bn.running_var, model.bn.weight, model.bn.bias)
-    args = (torch.randn(1, 3, 8, 8), *(b.detach() for b in buffers))
+    state = model.state_dict()
+    buffers = (state[name] for name in ("conv.weight", "bn.running_mean", "bn.running_var", "bn.weight", "bn.bias"))
+    args = (torch.randn(1, 3, 8, 8), *buffers)
     assert opcodes(program_of(both, *args, static=(1, 2, 3, 4, 5))) == ["CONV2D", "VECTOR"]
 
 
-def test_are_constants_computed_while_compiling():
+def test_are_constants_computed_while_compiling() -> None:
     compiled = program_of(lambda x: x + torch.arange(4).float() * 2, x44)
     assert opcodes(compiled) == ["VECTOR"]
     (constant,) = compiled.program.of_kind(TensorKind.CONSTANT)
+    assert constant.data is not None
     assert torch.equal(torch.frombuffer(bytearray(constant.data), dtype=torch.float32), torch.arange(4.0) * 2)
 
 
-def test_are_random_operations_not_folded():
+def test_are_random_operations_not_folded() -> None:
     compiled = program_of(lambda x: x + torch.rand(4), x44)
     assert opcodes(compiled) == ["HOST", "VECTOR"]
 
 
-def test_are_dead_operations_dropped():
+def test_are_dead_operations_dropped() -> None:
     assert opcodes(program_of(lambda x: (x.exp(), x + 1)[1], x44)) == ["VECTOR"]
 
 
-def test_is_the_arena_of_resnet18_within_a_tenth_of_the_liveness_bound():
+def test_is_the_arena_of_resnet18_within_a_tenth_of_the_liveness_bound() -> None:
     ir = ACALSimCompiler().compile(torch.fx.symbolic_trace(resnet18().eval()), [torch.randn(1, 3, 224, 224)])
     lowered = compile_ir(ir, Target()).lowered
     assert lowered.arena_bound > 2**20
     assert lowered.arena_size <= 1.1 * lowered.arena_bound
 
 
-def test_does_an_output_reuse_the_memory_of_an_input_that_dies():
-    def chain(x):
+def test_does_an_output_reuse_the_memory_of_an_input_that_dies() -> None:
+    def chain(x: torch.Tensor) -> torch.Tensor:
         y = F.softmax(x, -1)
         z = torch.relu(y)
         return F.softmax(z, -1)
@@ -168,8 +176,8 @@ def test_does_an_output_reuse_the_memory_of_an_input_that_dies():
     assert lowered.arena_size == 64 * 64 * 4, "softmax's and relu's results should share one block"
 
 
-def test_is_every_unsupported_operation_listed_at_once():
-    def function(x):
+def test_is_every_unsupported_operation_listed_at_once() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
         return torch.linalg.inv(x).cumsum(0) + torch.special.gammaln(x.sort().values)
 
     with pytest.raises(UnsupportedError) as error:
@@ -178,18 +186,18 @@ def test_is_every_unsupported_operation_listed_at_once():
         assert name in str(error.value)
 
 
-def test_does_place_accelerator_refuse_what_only_the_cpu_could_run():
+def test_does_place_accelerator_refuse_what_only_the_cpu_could_run() -> None:
     hardware = HardwareConfig.load("gemm_only")
     with pytest.raises(UnsupportedError, match=r"1 command.*does not execute: vector"):
         program_of(torch.relu, x44, hardware=hardware, place="accelerator")
 
 
-def test_is_an_unknown_place_named_with_the_known_ones():
+def test_is_an_unknown_place_named_with_the_known_ones() -> None:
     with pytest.raises(UnknownNameError, match="did you mean accelerator"):
         Target(place="acelerator")
 
 
-def test_does_place_cpu_leave_the_accelerator_nothing():
+def test_does_place_cpu_leave_the_accelerator_nothing() -> None:
     program = program_of(lambda x: F.softmax(x @ x, -1), x44, place="cpu").program
     assert {c.placement for c in program.commands} == {Placement.CPU}
     assert program.segments() == []
@@ -198,12 +206,12 @@ def test_does_place_cpu_leave_the_accelerator_nothing():
 # --- Program ---
 
 
-def two_products():
+def two_products() -> Program:
     w = torch.randn(4, 4)
     return program_of(lambda x, w: F.softmax(x @ w, -1) @ w, x44, w, static=(1,)).program
 
 
-def changed(program, index, **changes):
+def changed(program: Program, index: int, **changes: Any) -> Program:
     commands = list(program.commands)
     commands[index] = replace(commands[index], **changes)
     return replace(program, commands=tuple(commands))
@@ -222,15 +230,15 @@ def changed(program, index, **changes):
         (lambda p: replace(p, commands=p.commands[1:]), "command 0 has id 1"),
     ],
 )
-def test_does_the_program_verifier_name_each_kind_of_mistake(change, message):
+def test_does_the_program_verifier_name_each_kind_of_mistake(change: Callable[..., Any], message: str) -> None:
     program = two_products()
     verify(program)
     with pytest.raises(ProgramError, match=message):
         verify(change(program))
 
 
-def test_does_the_verifier_find_a_tensor_read_after_another_took_its_bytes():
-    def three(x):
+def test_does_the_verifier_find_a_tensor_read_after_another_took_its_bytes() -> None:
+    def three(x: torch.Tensor) -> torch.Tensor:
         a = F.softmax(x, -1)
         b = F.softmax(x, 0)
         return torch.cat([a @ b, b])
@@ -244,7 +252,7 @@ def test_does_the_verifier_find_a_tensor_read_after_another_took_its_bytes():
         verify(replace(program, tensors=tensors, commands=commands))
 
 
-def test_do_commands_survive_encoding_and_decoding():
+def test_do_commands_survive_encoding_and_decoding() -> None:
     program = two_products()
     for command in program.commands:
         data = command.encode()
@@ -259,14 +267,14 @@ def test_do_commands_survive_encoding_and_decoding():
     ("at", "value", "message"),
     [(0, 99, "opcode 99 is not one of"), (2, 7, "ABI version 7"), (4, 1, "does not hold a GEMM"), (12, 9, "9 is not")],
 )
-def test_is_a_damaged_command_refused(at, value, message):
+def test_is_a_damaged_command_refused(at: int, value: int, message: str) -> None:
     data = bytearray(two_products().commands[0].encode())
     data[at] = value
     with pytest.raises(ProgramError, match=message):
         decode(data)
 
 
-def test_does_the_image_hold_every_command_and_a_relocation_per_operand():
+def test_does_the_image_hold_every_command_and_a_relocation_per_operand() -> None:
     program = two_products()
     image = build_image(program)
     assert image.header.n_commands == 3
@@ -276,27 +284,27 @@ def test_does_the_image_hold_every_command_and_a_relocation_per_operand():
     assert image.header.queue_entries & (image.header.queue_entries - 1) == 0
 
 
-def test_can_a_person_read_the_dump():
+def test_can_a_person_read_the_dump() -> None:
     text = dump(two_products())
     assert "0: GEMM on accelerator" in text
     assert "1: SOFTMAX on accelerator after 0" in text
     assert "in a = %0[4, 4] f32" in text
 
 
-def test_is_every_opcode_a_command_class():
+def test_is_every_opcode_a_command_class() -> None:
     from acalsim_backend.program.commands import COMMANDS
 
     assert set(COMMANDS) == set(Opcode)
 
 
 @given(st.data())
-def test_does_a_program_with_more_pointwise_work_than_one_command_holds_still_verify(data):
+def test_does_a_program_with_more_pointwise_work_than_one_command_holds_still_verify(data: st.DataObject) -> None:
     depth = data.draw(st.integers(1, 60))
     names = data.draw(st.lists(st.sampled_from(["add", "mul", "maximum", "sub"]), min_size=depth, max_size=depth))
     others = data.draw(st.lists(st.integers(0, 9), min_size=depth, max_size=depth))
     args = [torch.randn(3) for _ in range(10)]
 
-    def chain(*inputs):
+    def chain(*inputs: torch.Tensor) -> torch.Tensor:
         values = [inputs[0]]
         for name, other in zip(names, others, strict=True):
             values.append(getattr(torch, name)(values[-1], inputs[other]))
@@ -305,11 +313,12 @@ def test_does_a_program_with_more_pointwise_work_than_one_command_holds_still_ve
     compiled = program_of(chain, *args)
     assert set(opcodes(compiled)) == {"VECTOR"}
     for command in compiled.program.commands:
+        assert isinstance(command, Vector)
         assert command.n_inputs <= 8
         assert command.n_instructions <= 32
 
 
-def random_graph(draw):
+def random_graph(draw: Callable[..., Any]) -> ACALSimIR:
     """IR of pointwise sums, products and row sums of what came before, near by and far away."""
     ir = ACALSimIR("g", input_names=["x"], arguments={"x": 0, "w": 1})
     ir.add_tensor(TensorDesc("x", (4, 4), is_input=True))
@@ -333,7 +342,7 @@ def random_graph(draw):
 
 
 @given(st.data())
-def test_are_groups_free_of_cycles_and_as_large_as_a_producer_allows(data):
+def test_are_groups_free_of_cycles_and_as_large_as_a_producer_allows(data: st.DataObject) -> None:
     ir = random_graph(data.draw)
     fused = FusePointwise().apply(ir, Target())
     fused.verify()

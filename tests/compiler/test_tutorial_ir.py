@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -40,7 +43,7 @@ def graph(*tensors: tuple[str, tuple[int, ...]]) -> ACALSimIR:
 
 
 @pytest.mark.parametrize("name", MEMBERS.split())
-def test_is_the_operation_of_the_tutorial_there(name):
+def test_is_the_operation_of_the_tutorial_there(name: str) -> None:
     assert name in ACALSimOpType.__members__
 
 
@@ -57,18 +60,18 @@ def test_is_the_operation_of_the_tutorial_there(name):
         ("unknown_op", "CUSTOM"),
     ],
 )
-def test_is_an_operator_name_given_its_type(name, expected):
+def test_is_an_operator_name_given_its_type(name: str, expected: str) -> None:
     assert get_acalsim_op_type(name) is ACALSimOpType[expected]
 
 
-def test_do_names_and_operator_classes_agree():
+def test_do_names_and_operator_classes_agree() -> None:
     """Of an overload the name may be unknown, for the table has short names only, and never of another type."""
     named = {t: get_acalsim_op_type(t) for t in _BY_TARGET if t.split(".")[1] in FX_TO_ACALSIM_OP}
     assert len(named) > 50
     assert named == {target: _BY_TARGET[target].op_type for target in named}
 
 
-def test_does_an_ir_with_numpy_constants_and_nothing_but_the_documented_fields_run():
+def test_does_an_ir_with_numpy_constants_and_nothing_but_the_documented_fields_run() -> None:
     ir = graph(("x", (8, 16)), ("w", (16, 8)), ("w_bias", (8,)), ("t", (8, 8)), ("y", (8, 8)))
     ir.constants["w"] = np.random.default_rng(0).standard_normal((16, 8), np.float32)
     ir.constants["w_bias"] = np.arange(8, dtype=np.float32)
@@ -92,7 +95,9 @@ def test_does_an_ir_with_numpy_constants_and_nothing_but_the_documented_fields_r
         ("STORE", {}, (2, 1, 4), lambda x: x),
     ],
 )
-def test_does_a_shape_or_memory_operation_do_what_its_name_says(kind, attrs, shape, function):
+def test_does_a_shape_or_memory_operation_do_what_its_name_says(
+    kind: str, attrs: dict[str, Any], shape: tuple[int, ...], function: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
     ir = graph(("x", (2, 1, 4)), ("t", shape), ("y", shape))
     ir.add_op(ACALSimOp(ACALSimOpType[kind], f"{kind.lower()}_0", ["x"], ["t"], attrs))
     ir.add_op(ACALSimOp(ACALSimOpType.NEG, "neg_1", ["t"], ["y"]))
@@ -101,7 +106,7 @@ def test_does_a_shape_or_memory_operation_do_what_its_name_says(kind, attrs, sha
     assert torch.equal(y, -function(x))
 
 
-def test_is_allocated_memory_zero():
+def test_is_allocated_memory_zero() -> None:
     ir = graph(("x", (3,)), ("t", (3,)), ("y", (3,)))
     ir.add_op(ACALSimOp(ACALSimOpType.ALLOC, "alloc_0", [], ["t"]))
     ir.add_op(ACALSimOp(ACALSimOpType.MAXIMUM, "maximum_1", ["x", "t"], ["y"]))
@@ -111,7 +116,7 @@ def test_is_allocated_memory_zero():
 
 
 @pytest.mark.parametrize("between", ["NOP", "SYNC"])
-def test_does_sync_end_what_stands_before_it_and_nop_nothing(between):
+def test_does_sync_end_what_stands_before_it_and_nop_nothing(between: str) -> None:
     ir = graph(("x", (64,)), ("t", (64,)), ("y", (64,)))
     ir.add_op(ACALSimOp(ACALSimOpType.EXP, "exp_0", ["x"], ["t"]))
     ir.add_op(ACALSimOp(ACALSimOpType[between], f"{between.lower()}_1", [], []))
@@ -135,7 +140,7 @@ def test_does_sync_end_what_stands_before_it_and_nop_nothing(between):
         (lambda ir: ir.add_op(ACALSimOp(ACALSimOpType.SYNC, "s", ["x"], [])), "SYNC has no tensors"),
     ],
 )
-def test_is_a_mistake_in_an_ir_written_by_hand_named(change, message):
+def test_is_a_mistake_in_an_ir_written_by_hand_named(change: Callable[[ACALSimIR], object], message: str) -> None:
     ir = graph(("x", (3,)), ("w", (3,)), ("y", (3,)))
     ir.add_op(ACALSimOp(ACALSimOpType.ADD, "add_0", ["x", "w"], ["y"]))
     change(ir)
@@ -143,12 +148,13 @@ def test_is_a_mistake_in_an_ir_written_by_hand_named(change, message):
         compile_ir(ir, Target(HardwareConfig.load("edge"), "auto", "error"))
 
 
-def test_are_memory_and_cycles_estimated_from_the_fields():
+def test_are_memory_and_cycles_estimated_from_the_fields() -> None:
     ir = ACALSimIR("sizes")
     ir.add_tensor(TensorDesc("a", (10,), "float32"))
     ir.add_tensor(TensorDesc("b", (3, 2), "bfloat16"))
     ir.add_op(ACALSimOp(ACALSimOpType.RELU, "relu_0", ["a"], ["b"], compute_cycles=100, memory_cycles=7))
-    assert ir.get_tensor("a").size_bytes == 40
+    assert ir.tensors["a"].size_bytes == 40
+    assert ir.get_tensor("a") is ir.tensors["a"]
     assert ir.get_tensor("c") is None
     assert ir.estimate_memory() == 40 + 12
     assert ir.estimate_cycles() == 107

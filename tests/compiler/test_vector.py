@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 from acalsim_backend.compiler import ACALSimCompiler
 from acalsim_backend.front.trace import to_core_aten
 from acalsim_backend.passes import Target, compile_ir
-from acalsim_backend.program.commands import MAX_VECTOR_REGISTERS, Vector
+from acalsim_backend.program.commands import MAX_VECTOR_REGISTERS, Fill, Vector
 from acalsim_backend.program.enums import VectorOp
 
 BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "maximum": np.maximum, "minimum": np.minimum}
@@ -23,10 +26,10 @@ BY_OP = {
 }
 
 
-def interpret(command: Vector, inputs):
+def interpret(command: Vector, inputs: Any) -> list[Any]:
     """Runs integer micro-programs one register at a time; unwritten registers hold nothing."""
-    registers = [None] * MAX_VECTOR_REGISTERS
-    stored = {}
+    registers: list[Any] = [None] * MAX_VECTOR_REGISTERS
+    stored: dict[int, Any] = {}
     for code in command.instructions:
         if code.op is VectorOp.LOAD:
             registers[code.dst] = inputs[code.a]
@@ -40,7 +43,7 @@ def interpret(command: Vector, inputs):
 
 
 @st.composite
-def graphs(draw):
+def graphs(draw: st.DrawFn) -> Any:
     """Random DAGs of binary operations over four inputs and small constants; some values are outputs."""
     steps = draw(
         st.lists(
@@ -54,17 +57,17 @@ def graphs(draw):
 
 
 @given(graphs())
-def test_does_fusion_keep_every_value(graph):
+def test_does_fusion_keep_every_value(graph: Any) -> None:
     steps, outputs = graph
 
-    def run(inputs, functions, constant):
+    def run(inputs: Any, functions: Callable[..., Any], constant: Callable[..., Any]) -> list[Any]:
         values = list(inputs)
         for name, i, j in steps:
             other = constant(j) if j < 0 else values[j % len(values)]
             values.append(functions(name)(values[i % len(values)], other))
         return [values[len(inputs) + o] for o in outputs]
 
-    def model(*inputs):
+    def model(*inputs: Any) -> tuple[Any, ...]:
         return tuple(run(inputs, lambda n: getattr(torch, n), lambda c: torch.full((5,), c, dtype=torch.int64)))
 
     inputs = [np.arange(5) * k - 3 for k in range(1, 5)]
@@ -78,6 +81,7 @@ def test_does_fusion_keep_every_value(graph):
             results = interpret(command, [memory[v.tensor] for v in command.inputs])
             memory.update({v.tensor: np.broadcast_to(r, 5) for v, r in zip(command.outputs, results, strict=True)})
         else:
+            assert isinstance(command, Fill)
             memory[command.out.tensor] = np.full(5, command.value, np.uint64).view(np.int64)
     expected = run(inputs, BINARY.__getitem__, lambda c: np.full(5, c))
     for view, value in zip(compiled.lowered.outputs, expected, strict=True):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from command_cases import Case
@@ -40,7 +41,7 @@ class FakeTiming:
 class FakeTimer:
     """100 cycles a command, one after the other."""
 
-    def segment(self, commands: list[bytes]) -> FakeTiming:
+    def segment(self, commands: Sequence[bytes]) -> Any:
         ids = [HEADER.unpack_from(c)[3] for c in commands]
         done = [FakeCompletion(number, 100 * i, 100 * i + 100) for i, number in enumerate(ids)]
         return FakeTiming(100 * len(ids), done)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ FLOATS = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 INTEGERS = [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64]
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 
-Draw = Callable[[st.SearchStrategy], object]
+Draw = Callable[..., Any]
 
 
 def _strided(draw: Draw, case: Case, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -74,6 +75,11 @@ def _agree(case: Case, tolerance: float = 0.0) -> None:
             torch.testing.assert_close(by_kernel, by_torch, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
+def pair(values: list[int]) -> tuple[int, int]:
+    first, second = values
+    return first, second
+
+
 sizes = st.integers(1, 6)
 
 
@@ -84,11 +90,11 @@ def test_gemm(data: st.DataObject) -> None:
     m, n, k = draw(sizes), draw(st.integers(1, 40)), draw(st.integers(0, 40))
     dtype = draw(st.sampled_from(FLOATS + INTEGERS))
     out_dtype = dtype if dtype.is_floating_point else draw(st.sampled_from(INTEGERS))
-    views = [_read(draw, case, (*batch, *shape), dtype) for shape in ((m, k), (k, n))]
+    a, b = (_read(draw, case, (*batch, *shape), dtype) for shape in ((m, k), (k, n)))
     out = _write(draw, case, (*batch, m, n), out_dtype)
     bias = _read(draw, case, (*batch, m, n), out_dtype) if draw(st.booleans()) else None
     activation = draw(st.sampled_from([Activation.NONE, Activation.RELU]))
-    case.commands.append(Gemm(*views, out, bias, activation=activation))
+    case.commands.append(Gemm(a, b, out, bias, activation=activation))
     tolerance = TOLERANCE.get(out_dtype, 0.0)
     _agree(case, tolerance * max(k, 1) ** 0.5)
 
@@ -194,7 +200,7 @@ def test_rows(data: st.DataObject) -> None:
 def test_pool2d(data: st.DataObject) -> None:
     draw, case = data.draw, Case("pool2d", data.draw(st.integers(0, 1000)))
     mode = draw(st.sampled_from(list(PoolMode)))
-    kernel, stride, padding, dilation, size, result = ([], [], [], [], [], [])
+    kernel, stride, padding, dilation, size, result = (list[int]() for _ in range(6))
     for _ in range(2):
         size.append(draw(st.integers(1, 8)))
         dilation.append(draw(st.integers(1, 2)) if mode is PoolMode.MAX else 1)
@@ -206,9 +212,10 @@ def test_pool2d(data: st.DataObject) -> None:
     dtype = draw(st.sampled_from([torch.float32, torch.bfloat16]))
     planes = (draw(st.integers(1, 2)), draw(st.integers(1, 3)))
     x, out = _read(draw, case, (*planes, *size), dtype), _write(draw, case, (*planes, *result), dtype)
-    pairs = [tuple(pair) for pair in (kernel, stride, padding, dilation)]
     divisor, include = draw(st.integers(0, 3)), draw(st.integers(0, 1))
-    case.commands.append(Pool2d(x, out, None, *pairs, divisor, mode, include))
+    case.commands.append(
+        Pool2d(x, out, None, pair(kernel), pair(stride), pair(padding), pair(dilation), divisor, mode, include)
+    )
     _agree(case, TOLERANCE[dtype])
 
 

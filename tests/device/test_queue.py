@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 from command_cases import Case, make
 from support import RING, Bench
 
-from acalsim_backend.device.device import NO_COMMAND
+from acalsim_backend.device.device import NO_COMMAND, DeviceFault
 from acalsim_backend.device.registers import RAM_BASE, ControlBit, Register, StatusBit
 from acalsim_backend.hardware import AcceleratorConfig, HardwareConfig
 from acalsim_backend.program.commands import Command, Copy, Fill, Gemm, Host
@@ -28,7 +30,12 @@ def _copies(bench: Bench, n: int) -> tuple[Case, dict[int, Block], list[Command]
     return case, *bench.lay_out(case)
 
 
-def _status(bench: Bench) -> tuple[int, int, int]:
+def _fault(bench: Bench) -> DeviceFault:
+    assert bench.device.fault
+    return bench.device.fault
+
+
+def _status(bench: Bench) -> tuple[int, ...]:
     registers = (Register.ERR_CODE, Register.ERR_COMMAND)
     return *(bench.device.read(r, 4) for r in registers), bench.device.read(Register.ERR_ADDR, 8)
 
@@ -59,7 +66,7 @@ def test_is_a_doorbell_with_wrong_indices_refused(tail: int) -> None:
     bench = Bench()
     bench.device.write(Register.TAIL, 4, tail)
     assert _status(bench) == (Status.BAD_QUEUE, NO_COMMAND, 0)
-    assert f"TAIL {tail}" in bench.device.fault.text
+    assert f"TAIL {tail}" in _fault(bench).text
     assert bench.device.read(Register.WAIT, 8) >= 0  # returns
 
 
@@ -94,10 +101,12 @@ def test_is_an_entry_that_does_not_fit_its_command_refused(number: int, flags: i
 def test_does_the_queue_stop_at_the_bad_command_after_running_those_before_it() -> None:
     bench = Bench()
     _case, blocks, commands = _copies(bench, 4)
-    commands[2] = dataclasses.replace(commands[2], out=dataclasses.replace(commands[2].out, offset=0x1000))
+    copy = commands[2]
+    assert isinstance(copy, Copy)
+    commands[2] = dataclasses.replace(copy, out=dataclasses.replace(copy.out, offset=0x1000))
     bench.submit(commands)
     assert _status(bench) == (Status.BAD_ADDRESS, 2, 0x1000)
-    assert "out (5,) at 0x1000" in bench.device.fault.text
+    assert "out (5,) at 0x1000" in _fault(bench).text
     assert bench.device.read(Register.HEAD, 4) == 2
     written = [bool(blocks[2 * i + 1].array[:20].any()) for i in range(4)]
     assert written == [True, True, False, False]
@@ -196,7 +205,7 @@ def test_is_code_protected_from_the_device() -> None:
     bench.ram.protect(RAM_BASE, RAM_BASE + 4096)
     bench.submit([Fill(View(-1, DType.F32, (4,), (1,), RAM_BASE + 4080), 0)])
     assert _status(bench) == (Status.BAD_ADDRESS, 0, RAM_BASE + 4080)
-    assert "overwrite code" in bench.device.fault.text
+    assert "overwrite code" in _fault(bench).text
 
 
 def test_is_what_the_hardware_file_leaves_out_refused() -> None:
@@ -204,16 +213,17 @@ def test_is_what_the_hardware_file_leaves_out_refused() -> None:
     bench = Bench(hardware=hardware)
     bench.submit(_copies(bench, 1)[2])
     assert _status(bench)[0] == Status.UNSUPPORTED
-    assert "copy is not among" in bench.device.fault.text
+    assert "copy is not among" in _fault(bench).text
     bench = Bench(hardware=hardware)
     gemm = bench.lay_out(make("gemm_one_matrix_for_a_batch"))[1][0]
+    assert isinstance(gemm, Gemm)
     assert gemm.activation is Activation.GELU
     bench.submit([gemm])
     assert _status(bench)[0] == Status.UNSUPPORTED
-    assert "activation gelu" in bench.device.fault.text
+    assert "activation gelu" in _fault(bench).text
 
 
-def test_is_an_exception_in_a_kernel_kept_and_not_thrown() -> None:
+def test_is_an_exception_in_a_kernel_kept_and_not_thrown(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
     boom = RuntimeError("boom")
 
@@ -223,10 +233,10 @@ def test_is_an_exception_in_a_kernel_kept_and_not_thrown() -> None:
 
         return task
 
-    bench.functional.prepare = prepare
+    monkeypatch.setattr(bench.functional, "prepare", prepare)
     bench.submit(_copies(bench, 2)[2])
     assert _status(bench)[:2] == (Status.INTERNAL, 0)
-    assert bench.device.fault.exception is boom
+    assert _fault(bench).exception is boom
 
 
 def test_is_a_segment_that_the_engine_cannot_schedule_refused() -> None:
@@ -246,8 +256,8 @@ def test_do_effects_appear_in_completion_order() -> None:
     inner = bench.device._timer
 
     class Backwards:
-        def segment(self, data: list[bytes]) -> object:
-            timing = inner.segment(data)
+        def segment(self, data: Sequence[bytes]) -> Any:
+            timing: Any = inner.segment(data)
             for completion in timing.completions:
                 completion.end = 100 * (3 - completion.id)
             return timing
@@ -275,7 +285,7 @@ def test_does_a_host_call_reach_the_host_and_its_exception_stay() -> None:
     bench.device.write(Register.HOSTCALL, 4, 7)
     assert bench.device.read(Register.STATUS, 4) & StatusBit.ERROR
     assert _status(bench)[:2] == (Status.INTERNAL, 7)
-    assert isinstance(bench.device.fault.exception, ValueError)
+    assert isinstance(_fault(bench).exception, ValueError)
 
 
 def test_is_a_dependency_on_a_later_command_refused() -> None:

@@ -89,6 +89,7 @@ def test_does_writing_what_is_read_only_set_error(register: int) -> None:
     device = Bench().device
     device.write(register, 4, 1)
     assert device.read(Register.ERR_CODE, 4) == Status.BAD_REGISTER
+    assert device.fault
     assert "write" in device.fault.text
 
 

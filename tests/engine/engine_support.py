@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from acalsim_backend.device.timing import Completion, Timing, engine_config
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.layers import Layer, make_layers
@@ -21,6 +23,6 @@ def run(hardware: str | HardwareConfig, *layers: Layer, **overrides: object) -> 
     return segment.cycles, list(segment.completions)
 
 
-def config(hardware: str, **overrides: object) -> dict[str, int | str]:
+def config(hardware: str, **overrides: object) -> dict[str, Any]:
     """The engine's configuration, for tests that change what the hardware file does not offer."""
     return engine_config(HardwareConfig.load(hardware, {k.replace("__", "."): str(v) for k, v in overrides.items()}))

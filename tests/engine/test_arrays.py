@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,16 +21,17 @@ from acalsim_backend.layers import make_layers, time_layers
 ROWS = list(csv.DictReader((Path(__file__).parent / "data" / "scalesim_reference.csv").open()))
 
 
-def time_topology(file: Path, *options: str) -> dict:
+def time_topology(file: Path, *options: str) -> dict[str, Any]:
     """What the command `acalsim time --topology` prints as JSON, in a process of its own."""
     start = "from acalsim_backend.cli.main import main; main()"
     arguments = [sys.executable, "-c", start, "time", "--topology", str(file), *options, "--json", "-"]
-    return json.loads(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
+    document: dict[str, Any] = json.loads(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
+    return document
 
 
 @pytest.mark.parametrize("dataflow", ["ws", "os", "is"])
 @pytest.mark.parametrize("size", ["32", "128"])
-def test_does_the_command_give_scalesims_cycles_in_every_row(size, dataflow, tmp_path):
+def test_does_the_command_give_scalesims_cycles_in_every_row(size: str, dataflow: str, tmp_path: Path) -> None:
     rows = [r for r in ROWS if (r["array_rows"], r["dataflow"]) == (size, dataflow)]
     assert rows
     file = tmp_path / "gemm.csv"
@@ -40,7 +42,7 @@ def test_does_the_command_give_scalesims_cycles_in_every_row(size, dataflow, tmp
     ]
 
 
-def test_are_all_rows_of_the_reference_covered():
+def test_are_all_rows_of_the_reference_covered() -> None:
     assert len(ROWS) == 316
     assert {(r["array_rows"], r["dataflow"]) for r in ROWS} <= {
         (s, d) for s in ("32", "128") for d in ("ws", "os", "is")
@@ -50,7 +52,9 @@ def test_are_all_rows_of_the_reference_covered():
 @given(
     st.integers(3, 40), st.integers(3, 40), st.integers(1, 3), st.integers(1, 3), st.integers(1, 9), st.integers(1, 3)
 )
-def test_has_a_convolution_of_a_topology_the_size_that_scalesim_gives_it(h, w, r, s, c, stride):
+def test_has_a_convolution_of_a_topology_the_size_that_scalesim_gives_it(
+    h: int, w: int, r: int, s: int, c: int, stride: int
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "conv.csv"
         file.write_text(
@@ -62,7 +66,7 @@ def test_has_a_convolution_of_a_topology_the_size_that_scalesim_gives_it(h, w, r
     assert row["array_cycles"] == folds * per_fold - 1
 
 
-def test_does_the_command_time_the_first_convolution_of_resnet_as_scalesim(tmp_path):
+def test_does_the_command_time_the_first_convolution_of_resnet_as_scalesim(tmp_path: Path) -> None:
     file = tmp_path / "conv.csv"
     file.write_text(
         "Layer name, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, Strides,\n"
@@ -77,7 +81,7 @@ def test_does_the_command_time_the_first_convolution_of_resnet_as_scalesim(tmp_p
     assert row["array_cycles"] == int(reference)
 
 
-def test_is_one_untiled_product_without_overlap_busy_for_its_closed_form():
+def test_is_one_untiled_product_without_overlap_busy_for_its_closed_form() -> None:
     hardware = HardwareConfig.load("scalesim_32", {"dram.preset": "ideal", "accelerator.launch_cycles": "0"})
     (row,) = time_layers(make_layers("gemm", [100, 32, 32]), hardware)["layers"]
     assert row["cycles"] == row["array_cycles"] + 1 == 2 * 32 + 32 + 100 - 2

@@ -39,20 +39,20 @@ def build_and_run(name: str, *options: str) -> None:
     run(str(folder / "engine_tests"))
 
 
-def test_do_the_cpp_tests_pass():
+def test_do_the_cpp_tests_pass() -> None:
     build_and_run("engine-tests")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizers", ["thread", "address,undefined"])
-def test_do_the_cpp_tests_pass_under_sanitizers(sanitizers):
+def test_do_the_cpp_tests_pass_under_sanitizers(sanitizers: str) -> None:
     build_and_run(
         f"engine-{sanitizers}", f"-DACALSIM_SANITIZE={sanitizers}", "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS=-O1"
     )
 
 
 @pytest.mark.slow
-def test_do_threads_use_the_bindings_and_the_kernels_without_a_race():
+def test_do_threads_use_the_bindings_and_the_kernels_without_a_race() -> None:
     """The interpreter itself is not instrumented; its lock is a mutex of pthreads, which the sanitizer understands."""
     folder, flags = ROOT / "build" / "bindings-thread", "-fsanitize=thread -g -O1"
     options = ("-DCMAKE_BUILD_TYPE=Debug", f"-DCMAKE_C_FLAGS={flags}", f"-DCMAKE_CXX_FLAGS={flags}")

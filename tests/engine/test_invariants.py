@@ -10,6 +10,7 @@ import sys
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from engine_support import config, layer, run
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from acalsim_backend._engine import UNITS, Engine
 from acalsim_backend.layers import Layer
-from acalsim_backend.program.commands import Barrier, Fill, Gemm
+from acalsim_backend.program.commands import Barrier, Conv2d, Fill, Gemm, Softmax
 from acalsim_backend.program.enums import DType
 from acalsim_backend.program.view import View, contiguous_strides
 
@@ -52,7 +53,9 @@ HARDWARE = st.fixed_dictionaries(
 
 
 @given(LAYERS, HARDWARE)
-def test_do_stalls_sum_to_the_span_and_units_work_no_longer_than_time_passes(commands, hardware):
+def test_do_stalls_sum_to_the_span_and_units_work_no_longer_than_time_passes(
+    commands: Layer, hardware: dict[str, Any]
+) -> None:
     cycles, rows = run("edge", commands, **hardware)
     assert len(rows) == len(commands.commands)
     for row in rows:
@@ -72,7 +75,7 @@ def test_do_stalls_sum_to_the_span_and_units_work_no_longer_than_time_passes(com
 
 
 @given(LAYERS, LAYERS, HARDWARE)
-def test_do_cycles_not_depend_on_earlier_segments(first, second, hardware):
+def test_do_cycles_not_depend_on_earlier_segments(first: Layer, second: Layer, hardware: dict[str, Any]) -> None:
     engine, fresh = Engine(config("edge", **hardware)), Engine(config("edge", **hardware))
     for command in first.commands:
         engine.submit(0, command.encode())
@@ -88,7 +91,7 @@ def test_do_cycles_not_depend_on_earlier_segments(first, second, hardware):
 
 
 @given(LAYERS, HARDWARE)
-def test_does_stepping_from_event_to_event_give_the_same_cycles(commands, hardware):
+def test_does_stepping_from_event_to_event_give_the_same_cycles(commands: Layer, hardware: dict[str, Any]) -> None:
     engine, stepped = Engine(config("edge", **hardware)), Engine(config("edge", **hardware))
     for command in commands.commands:
         engine.submit(0, command.encode())
@@ -102,7 +105,7 @@ def test_does_stepping_from_event_to_event_give_the_same_cycles(commands, hardwa
     assert [c.stall for c in engine.completions()] == [c.stall for c in stepped.completions()]
 
 
-def test_are_cycles_the_same_in_another_process():
+def test_are_cycles_the_same_in_another_process() -> None:
     code = "from engine_support import layer, run; print(run('tpuv3', layer('attention', 3, 200, 64))[0])"
     here, _ = run("tpuv3", layer("attention", 3, 200, 64))
     outputs = {
@@ -114,16 +117,17 @@ def test_are_cycles_the_same_in_another_process():
     assert outputs == {f"{here}\n"}
 
 
-def view(n, at):
+def view(n: int, at: int) -> View:
     return View(-1, DType.F32, (n, n), contiguous_strides((n, n)), at)
 
 
-def test_do_independent_commands_overlap_and_dependent_ones_not():
+def test_do_independent_commands_overlap_and_dependent_ones_not() -> None:
     gemm = Gemm(view(256, 1 << 32), view(256, 2 << 32), view(256, 3 << 32), id=0)
     softmax = layer("softmax", 200, 256).commands[0]
+    assert isinstance(softmax, Softmax)
     alone = sum(run("edge", Layer(("",), (c,)))[0] for c in (gemm, softmax))
-    free = softmax.__class__(softmax.x, softmax.out, id=1)
-    bound = softmax.__class__(softmax.x, softmax.out, id=1, deps=(0,))
+    free = Softmax(softmax.x, softmax.out, id=1)
+    bound = Softmax(softmax.x, softmax.out, id=1, deps=(0,))
     together, _ = run("edge", Layer(("", ""), (gemm, free)))
     chained, rows = run("edge", Layer(("", ""), (gemm, bound)))
     assert together < 0.95 * alone
@@ -131,7 +135,7 @@ def test_do_independent_commands_overlap_and_dependent_ones_not():
     assert rows[1].start == rows[0].end
 
 
-def test_does_a_barrier_wait_for_what_it_names():
+def test_does_a_barrier_wait_for_what_it_names() -> None:
     fill = Fill(view(100, 1 << 32), id=0)
     _, rows = run(
         "edge", Layer(("", "", ""), (fill, Barrier(id=1, deps=(0,)), Fill(view(100, 2 << 32), id=2, deps=(1,))))
@@ -142,7 +146,7 @@ def test_does_a_barrier_wait_for_what_it_names():
 
 
 @given(LAYERS, HARDWARE)
-def test_is_no_unit_used_twice_at_once(commands, hardware):
+def test_is_no_unit_used_twice_at_once(commands: Layer, hardware: dict[str, Any]) -> None:
     engine = Engine(config("edge", **hardware))
     for command in commands.commands:
         engine.submit(0, command.encode())
@@ -163,7 +167,7 @@ def test_is_no_unit_used_twice_at_once(commands, hardware):
     assert moved == sum(row.bytes_read + row.bytes_written for row in rows)
 
 
-def test_are_uses_bounded_and_their_sums_kept():
+def test_are_uses_bounded_and_their_sums_kept() -> None:
     commands = layer("gemm", 1024, 1024, 1024).commands
     engine = Engine(
         config("edge", array__rows=4, array__cols=4, scratchpad__size_kib=16, scratchpad__accumulator_kib=4)
@@ -179,8 +183,8 @@ def test_are_uses_bounded_and_their_sums_kept():
     assert any(busy < end - begin for *_, begin, end, busy, _ in uses)
 
 
-def cycles_with_mappings_of(layer, mappings, hardware, **changes):
-    """Cycles of a layer with given mappings; None where one does not fit."""
+def cycles_with_mappings_of(layer: Layer, mappings: list[str], hardware: dict[str, Any], **changes: Any) -> int:
+    """Cycles of a layer with given mappings."""
     engine = Engine(config("edge", **hardware | changes))
     commands = [command.encode() for command in layer.commands]
     for command, mapping in zip(commands, mappings, strict=True):
@@ -190,7 +194,7 @@ def cycles_with_mappings_of(layer, mappings, hardware, **changes):
     return engine.run()
 
 
-def mappings_of(layer, hardware):
+def mappings_of(layer: Layer, hardware: dict[str, Any]) -> list[str]:
     engine = Engine(config("edge", **hardware))
     return [engine.mapping(command.encode()) for command in layer.commands]
 
@@ -198,7 +202,7 @@ def mappings_of(layer, hardware):
 FASTER = st.sampled_from(["dram.bandwidth_gbytes_per_s", "vector.lanes", "scratchpad.size_kib"])
 
 
-def change(hardware, what, factor):
+def change(hardware: dict[str, Any], what: str, factor: float) -> dict[str, Any]:
     """The override that multiplies one resource."""
     if what == "dram.bandwidth_gbytes_per_s":
         return {"dram__bandwidth_gbytes_per_s": 51.2 * factor}
@@ -209,7 +213,9 @@ def change(hardware, what, factor):
 
 @settings(max_examples=200)
 @given(LAYERS, HARDWARE, FASTER, st.sampled_from([2, 3, 4]))
-def test_is_more_of_a_resource_never_slower_on_one_core_with_the_mapping_fixed(layer, hardware, what, factor):
+def test_is_more_of_a_resource_never_slower_on_one_core_with_the_mapping_fixed(
+    layer: Layer, hardware: dict[str, Any], what: str, factor: float
+) -> None:
     # More space lets loads go further ahead of stores, which is another order: a tile's stores may be later.
     # Whole factors: a DRAM's nanoseconds are rounded up to its clocks, so that others may lengthen them.
     hardware = hardware | {"accelerator__cores": 1, "dram__refresh": "none"}
@@ -220,7 +226,7 @@ def test_is_more_of_a_resource_never_slower_on_one_core_with_the_mapping_fixed(l
     assert fast <= slow + tile
 
 
-def largest_tile_cycles(layer, mappings, hardware):
+def largest_tile_cycles(layer: Layer, mappings: list[str], hardware: dict[str, Any]) -> float:
     """Cycles in which the largest tile is loaded and stored at this hardware's bandwidth, and computed."""
     c = config("edge", **hardware)
     rate = c["memory.bytes_per_cycle.num"] / c["memory.bytes_per_cycle.den"] / c["cores"]
@@ -229,10 +235,8 @@ def largest_tile_cycles(layer, mappings, hardware):
         sizes = [int(word) for word in re.findall(r"\d+", mapping.split(" keep")[0])]
         if mapping.startswith("rows"):
             rows, cols, depth = sizes
-            taps = (
-                math.prod(command.weight.dims[2:]) if hasattr(command, "weight") and hasattr(command, "stride") else 1
-            )
-            width = command.out.dims[-1] if hasattr(command, "stride") else 1
+            taps = math.prod(command.weight.dims[2:]) if isinstance(command, Conv2d) else 1
+            width = command.out.dims[-1] if isinstance(command, Conv2d) else 1
             m, k = rows * width, depth * taps
             moved = 4 * (m * depth * 4 + k * cols + m * cols)
             array = (m + 2 * c["array.rows"] + c["array.cols"]) * math.ceil(k / c["array.rows"])
@@ -249,7 +253,9 @@ REFRESH = {"DDR4-2400": 350, "LPDDR5-6400": 280, "HBM2": 350}  # tRFC in cycles 
 
 @settings(max_examples=200, derandomize=True)  # the mapper is a heuristic: about one drawn case in 6,000 is over
 @given(LAYERS, HARDWARE, FASTER, st.sampled_from([1.5, 2, 4]), st.sampled_from(["all_bank", "none"]))
-def test_is_more_of_a_resource_hardly_ever_slower_when_the_mapper_is_free(layer, hardware, what, factor, refresh):
+def test_is_more_of_a_resource_hardly_ever_slower_when_the_mapper_is_free(
+    layer: Layer, hardware: dict[str, Any], what: str, factor: float, refresh: str
+) -> None:
     hardware = hardware | {"dram__refresh": refresh}
     faster = hardware | {key: int(value) for key, value in change(hardware, what, factor).items()}
     mappings = mappings_of(layer, hardware)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 from engine_support import config, layer
@@ -13,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acalsim_backend._engine import Engine
+from acalsim_backend.layers import Layer
 from acalsim_backend.program.commands import Conv2d, Gemm
 
 DATAFLOWS = ("ws", "os", "is")
 SEEDS = range(400, 430)  # of shapes that had no part in making the mapper
 
 
-def drawn(seed: int):
+def drawn(seed: int) -> tuple[str, Layer]:
     """A GEMM or convolution and a hardware; the same for the same seed."""
     draw = random.Random(seed)
     hardware = draw.choice(["edge", "gemmini", "cloud4"])
@@ -43,7 +45,7 @@ def even_cuts(extent: int, granule: int) -> list[int]:
     return sizes if len(sizes) <= 14 else sizes[:10] + sizes[10 :: max(1, (len(sizes) - 10) // 4)]
 
 
-def mappings(command: Gemm | Conv2d, c: dict, dataflow: str) -> Iterator[tuple[int, list[str]]]:
+def mappings(command: Gemm | Conv2d, c: dict[str, Any], dataflow: str) -> Iterator[tuple[int, list[str]]]:
     """All orders and choices of what stays on chip for each combination of even tile sizes, as text, each combination
     with a bound: the cycles for which the array is busy, and the product is nowhere faster."""
     rows, cols, arrays = c["array.rows"], c["array.cols"], c["array.count"]
@@ -59,7 +61,7 @@ def mappings(command: Gemm | Conv2d, c: dict, dataflow: str) -> Iterator[tuple[i
     def busy(tile_rows: int, tile_cols: int, tile_depth: int) -> int:
         a, b, d = tile_rows * per_row, tile_cols, tile_depth * per_depth
         down, across, stream = {"ws": (d, b, a), "is": (d, a, b), "os": (a, b, d)}[dataflow]
-        fold = max(stream, rows) if c["array.double_buffered"] else stream + rows + cols - 2
+        fold: int = max(stream, rows) if c["array.double_buffered"] else stream + rows + cols - 2
         return ceil_div(ceil_div(down, rows) * ceil_div(across, cols), arrays) * fold
 
     def tiles(extent: int, size: int) -> list[tuple[int, int]]:
@@ -107,7 +109,7 @@ def best_cycles(hardware: str, command: Gemm | Conv2d) -> int:
 
 
 @pytest.mark.parametrize("dataflow", [*DATAFLOWS, "any"])
-def test_is_the_dataflow_what_the_hardware_allows(dataflow):
+def test_is_the_dataflow_what_the_hardware_allows(dataflow: str) -> None:
     engine = Engine(config("edge", array__dataflow=dataflow))
     chosen = set()
     for sizes in [(200, 16, 16), (16, 200, 16), (16, 16, 200)]:
@@ -115,7 +117,7 @@ def test_is_the_dataflow_what_the_hardware_allows(dataflow):
     assert chosen == {dataflow} if dataflow != "any" else len(chosen) > 1
 
 
-def test_does_a_pinned_mapping_take_the_place_of_the_choice():
+def test_does_a_pinned_mapping_take_the_place_of_the_choice() -> None:
     command = layer("gemm", 64, 64, 64).commands[0].encode()
     engine = Engine(config("edge"))
     chosen = engine.mapping(command)
@@ -131,7 +133,9 @@ def test_does_a_pinned_mapping_take_the_place_of_the_choice():
 @given(
     st.tuples(*[st.integers(1, 200)] * 3), st.tuples(*[st.integers(0, 1000)] * 3), st.sampled_from(["edge", "cloud4"])
 )
-def test_does_the_choice_depend_on_the_shape_alone_and_not_on_where_tensors_lie(sizes, places, hardware):
+def test_does_the_choice_depend_on_the_shape_alone_and_not_on_where_tensors_lie(
+    sizes: tuple[int, ...], places: tuple[int, ...], hardware: str
+) -> None:
     gemm = layer("gemm", *sizes).commands[0]
     moved = replace(
         gemm,
@@ -153,16 +157,17 @@ def test_does_the_choice_depend_on_the_shape_alone_and_not_on_where_tensors_lie(
         ("rows 16 cols 16 depth 16, rows outer, a none, b none, xs", "'xs' is not one of its names"),
     ],
 )
-def test_is_a_text_that_is_no_mapping_refused(text, message):
+def test_is_a_text_that_is_no_mapping_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Engine(config("edge")).pin_mapping(layer("gemm", 64, 64, 64).commands[0].encode(), text)
 
 
 @pytest.mark.parametrize("seeds", [SEEDS[i : i + 5] for i in range(0, 30, 5)], ids=lambda s: f"from {s.start}")
-def test_is_the_choice_within_5_percent_of_an_exhaustive_search(seeds):
+def test_is_the_choice_within_5_percent_of_an_exhaustive_search(seeds: range) -> None:
     for seed in seeds:
         hardware, drawn_layer = drawn(seed)
         command = drawn_layer.commands[0]
+        assert isinstance(command, (Gemm, Conv2d))
         engine = Engine({**config(hardware), "cores": 1})
         engine.submit(0, command.encode())
         chosen, best = engine.run(), best_cycles(hardware, command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine_support import layer, run
@@ -11,8 +12,8 @@ from engine_support import layer, run
 TPU = list(csv.DictReader((Path(__file__).parent / "data" / "tpuv3_cycles.csv").open()))
 
 
-def errors(**overrides):
-    by_group = {}
+def errors(**overrides: Any) -> dict[str, list[float]]:
+    by_group: dict[str, list[float]] = {}
     for row in TPU:
         kind, sizes = row["workload"].split("_")
         cycles, _ = run("tpuv3", layer(kind, *map(int, sizes.split("x"))), **overrides)
@@ -20,7 +21,7 @@ def errors(**overrides):
     return by_group
 
 
-def test_is_the_mean_error_over_the_tpuv3_rows_at_most_12_percent():
+def test_is_the_mean_error_over_the_tpuv3_rows_at_most_12_percent() -> None:
     by_group = errors()
     for group, values in by_group.items():
         print(f"{group}: {100 * sum(values) / len(values):.1f} %")
@@ -30,13 +31,13 @@ def test_is_the_mean_error_over_the_tpuv3_rows_at_most_12_percent():
 
 
 @pytest.mark.parametrize("hardware", ["edge", "cloud4"])
-def test_does_a_large_gemm_reach_95_percent_of_peak(hardware):
+def test_does_a_large_gemm_reach_95_percent_of_peak(hardware: str) -> None:
     cycles, (row,) = run(hardware, layer("gemm", 4096, 4096, 4096))
     peak = {"edge": 256, "cloud4": 4 * 128 * 128}[hardware]
     assert row.macs / cycles / peak >= 0.95
 
 
-def test_are_four_cores_with_four_times_the_bandwidth_3_8_times_faster():
+def test_are_four_cores_with_four_times_the_bandwidth_3_8_times_faster() -> None:
     one, _ = run(
         "cloud4",
         layer("gemm", 4096, 4096, 4096),

@@ -39,7 +39,7 @@ SEGMENTS = [
 ]
 
 
-def at_once(work: Callable[[int], object]) -> list[object]:
+def at_once(work: Callable[..., object]) -> list[object]:
     """What ``work(i)`` returns in each of the threads."""
     results: list[object] = [None] * THREADS
     start = threading.Barrier(THREADS)
@@ -66,12 +66,12 @@ def product(i: int) -> bool:
     at, n = ram.base, 24
     random = np.random.default_rng(i)
     a, b = (random.integers(-4, 5, (n, n)).astype(np.float32) for _ in range(2))
-    views = [View(-1, DType.F32, (n, n), contiguous_strides((n, n)), at + 4096 * k) for k in range(3)]
+    a_view, b_view, out = (View(-1, DType.F32, (n, n), contiguous_strides((n, n)), at + 4096 * k) for k in range(3))
     memory = [ram.array[4096 * k : 4096 * k + 4 * n * n].view(np.float32).reshape(n, n) for k in range(3)]
     memory[0][:], memory[1][:] = a, b
     library = kernels.Kernels(ram)
     for _ in range(50):
-        assert library.execute(Gemm(*views).encode()) == (0, 0)
+        assert library.execute(Gemm(a_view, b_view, out).encode()) == (0, 0)
     return bool((memory[2] == a @ b).all())
 
 

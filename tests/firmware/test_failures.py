@@ -166,8 +166,7 @@ def test_micro_programs_that_make_no_sense(bench: KernelBench, at: int, changes:
 
 def test_an_extreme_of_nothing(bench: KernelBench) -> None:
     case = Case("nothing")
-    command = Reduce(case.read(torch.zeros(3, 0)), case.write(torch.zeros(3, 1)), op=ReduceOp.MAX, axes=2)
-    case.commands.append(command)
+    case.commands.append(Reduce(case.read(torch.zeros(3, 0)), case.write(torch.zeros(3, 1)), op=ReduceOp.MAX, axes=2))
     _, (command,) = bench.lay_out(case)
     assert failure(bench, command)[0] is Status.BAD_SHAPE
 
@@ -264,7 +263,7 @@ def test_the_walker_refuses_a_damaged_image(bench: KernelBench, field: str, valu
 
 def test_absent_operands_are_named_by_their_status(bench: KernelBench) -> None:
     """Every required operand: one whose PRESENT bit is not set cannot be used."""
-    names = {
+    names: dict[type[Command], str] = {
         Gemm: "gemm_plain",
         Conv2d: "conv2d_strided",
         Softmax: "softmax_rows",

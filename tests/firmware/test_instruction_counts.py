@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_at_most_10_instructions_per_multiply_add_of_a_depthwise_convolution(ses
 
 # --- the values do not matter -------------------------------------------------------------------------------------
 
-VALUES = {
+VALUES: dict[str, Callable[[int], torch.Tensor]] = {
     "ordinary": lambda n: torch.linspace(-3.0, 3.0, n),
     "positive": lambda n: torch.linspace(0.1, 90.0, n),
     "huge": lambda n: torch.linspace(-3e38, 3e38, n),
@@ -144,7 +145,7 @@ def _conv2d(case: Case) -> None:
     case.commands.append(Conv2d(*views, padding=(1, 1), activation=Activation.RELU))
 
 
-def _reduce(op: ReduceOp, axis: int, indices: bool) -> None:
+def _reduce(op: ReduceOp, axis: int, indices: bool) -> Callable[[Case], None]:
     def add(case: Case) -> None:
         shape = (1, 300) if axis == 0 else (40, 1)
         x, out = case.read(case.rand(40, 300)), case.write(torch.zeros(shape))
@@ -163,7 +164,7 @@ def _norm(case: Case) -> None:
     case.commands.append(Norm(*views, case.read(case.rand(300)), case.read(case.rand(300))))
 
 
-def _pool2d(mode: PoolMode, indices: bool = False) -> None:
+def _pool2d(mode: PoolMode, indices: bool = False) -> Callable[[Case], None]:
     def add(case: Case) -> None:
         x, out = case.read(case.rand(1, 2, 12, 12)), case.write(torch.zeros(1, 2, 6, 6))
         at = case.write(torch.zeros(1, 2, 6, 6, dtype=torch.int64)) if indices else None
@@ -197,7 +198,7 @@ def _copy(case: Case) -> None:
         pytest.param(_copy, id="copy"),
     ],
 )
-def test_kernels_do_not_depend_on_values(session: Session, add) -> None:
+def test_kernels_do_not_depend_on_values(session: Session, add: Callable[..., Any]) -> None:
     case = Case("values")
     add(case)
     assert len(counts(session, case)) == 1

@@ -6,7 +6,7 @@ Small shapes with all kinds of strides are compared in ``tests/device/test_provi
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
 BENCH = KernelBench()  # hypothesis runs a test many times within one call: not a fixture
 
 
-def agree(got: torch.Tensor, expected: torch.Tensor, **tolerance: float) -> None:
+def agree(got: torch.Tensor, expected: torch.Tensor, **tolerance: Any) -> None:
     torch.testing.assert_close(got, expected, equal_nan=True, **tolerance)
 
 
@@ -59,7 +59,7 @@ def test_gemm_sums_long_rows_as_well_as_pytorch(bench: KernelBench) -> None:
     [(d, a) for d in FLOATS for a in Activation if d is not torch.float64 or a <= Activation.RELU],
 )
 def test_gemm_rounds_before_the_activation(bench: KernelBench, dtype: torch.dtype, activation: Activation) -> None:
-    functions = {
+    functions: dict[Activation, Callable[..., torch.Tensor]] = {
         Activation.NONE: lambda x: x,
         Activation.RELU: nn.relu,
         Activation.GELU: UNARY[VectorOp.GELU],
@@ -112,14 +112,16 @@ def test_gemm_accumulates_bytes_in_32_bits(bench: KernelBench) -> None:
         (2, 2, 40, 17, {"groups": 2}),  # more taps than the narrow kernel takes
     ],
 )
-def test_conv2d_across_blocks(bench: KernelBench, dtype, channels, filters, size, kernel, options) -> None:
+def test_conv2d_across_blocks(
+    bench: KernelBench, dtype: torch.dtype, channels: int, filters: int, size: int, kernel: int, options: dict[str, Any]
+) -> None:
     case = Case("conv", rtol=2e-2 if dtype is torch.bfloat16 else 1e-4, atol=1e-4)
     x = case.rand(1, channels, size, size, dtype=dtype)
     w = case.rand(filters, channels // options.get("groups", 1), kernel, kernel, dtype=dtype)
     bias = case.rand(filters, dtype=dtype)
     expected = nn.conv2d(x.double(), w.double(), bias.double(), **options).to(dtype)
     views = case.read(x), case.read(w), case.write(expected), case.read(bias)
-    pairs = {k: v if k == "groups" else (v, v) for k, v in options.items()}
+    pairs: dict[str, Any] = {k: v if k == "groups" else (v, v) for k, v in options.items()}
     case.commands.append(Conv2d(*views, **pairs))
     bench.check(case)
 
@@ -134,7 +136,7 @@ def test_conv2d_of_channels_last(bench: KernelBench) -> None:
 
 # --- VECTOR -------------------------------------------------------------------------------------------------------
 
-UNARY = {
+UNARY: dict[VectorOp, Callable[..., torch.Tensor]] = {
     VectorOp.NEG: torch.neg,
     VectorOp.ABS: torch.abs,
     VectorOp.RELU: nn.relu,
@@ -155,7 +157,7 @@ UNARY = {
 }
 SINGLE_ONLY = {VectorOp.EXP, VectorOp.LOG, VectorOp.TANH, VectorOp.SIGMOID, VectorOp.ERF, VectorOp.GELU}
 SINGLE_ONLY |= {VectorOp.GELU_TANH, VectorOp.SIN, VectorOp.COS, VectorOp.POW}
-BINARY = {
+BINARY: dict[VectorOp, Callable[..., torch.Tensor]] = {
     VectorOp.ADD: torch.add,
     VectorOp.SUB: torch.sub,
     VectorOp.MUL: torch.mul,
@@ -173,7 +175,7 @@ COMPARISONS = {
     VectorOp.GE: torch.ge,
 }
 BITWISE = {VectorOp.AND: torch.bitwise_and, VectorOp.OR: torch.bitwise_or, VectorOp.XOR: torch.bitwise_xor}
-INTEGER_FUNCTIONS = {
+INTEGER_FUNCTIONS: dict[VectorOp, Callable[..., torch.Tensor]] = {
     **{op: function for op, function in BINARY.items() if op is not VectorOp.DIV},
     **BITWISE,
     **{op: UNARY[op] for op in (VectorOp.NEG, VectorOp.ABS, VectorOp.RELU)},

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from acalsim_backend import toolchain
 from acalsim_backend.errors import BuildError, InputError, MissingToolError
@@ -39,8 +40,14 @@ def elf() -> ELFFile:
     return ELFFile((FIRMWARE_FOLDER / "acal_rv64gc.elf").open("rb"))
 
 
+def symbol_table(elf: ELFFile) -> SymbolTableSection:
+    section = elf.get_section_by_name(".symtab")
+    assert isinstance(section, SymbolTableSection)
+    return section
+
+
 def symbols(elf: ELFFile) -> dict[str, int]:
-    return {s.name: s["st_value"] for s in elf.get_section_by_name(".symtab").iter_symbols()}
+    return {s.name: s["st_value"] for s in symbol_table(elf).iter_symbols()}
 
 
 def test_does_the_firmware_start_where_qemu_does(elf: ELFFile) -> None:
@@ -65,7 +72,7 @@ def test_does_the_firmware_name_functions_and_lines(elf: ELFFile) -> None:
 
 
 def test_is_nothing_left_to_a_library(elf: ELFFile) -> None:
-    undefined = [s.name for s in elf.get_section_by_name(".symtab").iter_symbols() if s["st_shndx"] == "SHN_UNDEF"]
+    undefined = [s.name for s in symbol_table(elf).iter_symbols() if s["st_shndx"] == "SHN_UNDEF"]
     assert [name for name in undefined if name] == []
 
 

@@ -85,12 +85,12 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def backend():
+def backend() -> ACALSimBackend:
     return ACALSimBackend(mode="simulate", machine="native")
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_is_the_gradient_eagers(backend, name):
+def test_is_the_gradient_eagers(backend: ACALSimBackend, name: str) -> None:
     torch._dynamo.reset()
     torch.manual_seed(0)
     function, shape = CASES[name]
@@ -107,7 +107,7 @@ def test_is_the_gradient_eagers(backend, name):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_are_all_gradients_of_a_transformer_eagers(causal):
+def test_are_all_gradients_of_a_transformer_eagers(causal: bool) -> None:
     torch._dynamo.reset()
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
@@ -119,5 +119,7 @@ def test_are_all_gradients_of_a_transformer_eagers(causal):
     for model in (compiled, twin):
         (model(x, src_mask=mask, is_causal=causal) * weights).sum().backward()
     for (name, got), expected in zip(layer.named_parameters(), twin.parameters(), strict=True):
+        assert got.grad is not None
+        assert expected.grad is not None
         scale = expected.grad.abs().max()
         assert (got.grad - expected.grad).abs().max() <= 1e-4 * scale, name

@@ -451,8 +451,8 @@ def strided(d: Draw) -> Drawn:
     stride = [d.rng.randint(0, 3) for _ in shape]
     reach = sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
     offset = d.rng.randint(0, max(limit - reach - 1, 0))
-    offset = f", {offset}" if d.rng.random() < 0.5 else ""
-    return f"torch.as_strided({{0}}, {tuple(shape)}, {tuple(stride)}{offset})", (a,), 1
+    third = f", {offset}" if d.rng.random() < 0.5 else ""
+    return f"torch.as_strided({{0}}, {tuple(shape)}, {tuple(stride)}{third})", (a,), 1
 
 
 @row(2.5)

@@ -12,6 +12,7 @@ import torch
 from programs import Program, is_valid, reductions
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch._aot_autograd.utils import make_boxed_func
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -104,11 +105,11 @@ def compare(got: Result, expected: Result) -> Finding | None:
     if len(got.gradients) != len(expected.gradients):
         findings.append(Finding("flags", "requires_grad", "the outputs' requires_grad differs"))
     else:
-        for i, (a, b) in enumerate(zip(got.gradients, expected.gradients, strict=True)):
-            if (a is None) != (b is None):
-                findings.append(Finding("gradient", "None", f"gradient {i}: {a}, expected {b}"))
-            elif a is not None and b is not None:
-                findings += [f for f in _differences(f"gradient {i}", "gradient", a, b) if f.kind != "strides"]
+        for i, (own, true) in enumerate(zip(got.gradients, expected.gradients, strict=True)):
+            if (own is None) != (true is None):
+                findings.append(Finding("gradient", "None", f"gradient {i}: {own}, expected {true}"))
+            elif own is not None and true is not None:
+                findings += [f for f in _differences(f"gradient {i}", "gradient", own, true) if f.kind != "strides"]
     for i, (a, b) in enumerate(zip(got.outputs, expected.outputs, strict=True)):
         if a.requires_grad != b.requires_grad:
             findings.append(Finding("flags", "output", f"output {i}: requires_grad {a.requires_grad}"))
@@ -219,7 +220,7 @@ class Noise(TorchDispatchMode):
     MOMENTS = re.compile(r"(layer|group|batch|instance)_norm|^var|^std|_var|_std")
 
     def __init__(self, seed: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.generator = torch.Generator().manual_seed(seed)
         self.undefined = ""
 
@@ -239,7 +240,7 @@ class Noise(TorchDispatchMode):
         if not function._schema.is_mutable:
             return pytree.tree_map(lambda t: self._moved(t, tuple(TOLERANCE)), result)
         if isinstance(result, torch.Tensor) and result.is_floating_point() and isinstance(args[0], torch.Tensor):
-            with torch.autograd._unsafe_preserve_version_counter(result):
+            with _unsafe_preserve_version_counter(result):
                 result.copy_(self._moved(result, tuple(TOLERANCE)))
         return result
 

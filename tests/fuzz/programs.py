@@ -73,7 +73,8 @@ class Program:
         linecache.cache[name] = (len(self.source), None, self.source.splitlines(keepends=True), name)
         names = namespace()
         exec(compile(self.source, name, "exec"), names)
-        return names["program"]
+        function: Callable[..., tuple[torch.Tensor, ...]] = names["program"]
+        return function
 
     def arguments(self, call: Call) -> list[torch.Tensor]:
         """New tensors for a call; the same ones each time."""
@@ -239,7 +240,8 @@ def _draw_input(rng: random.Random, position: int, grad: bool) -> Input:
 def _draw_statements(rng: random.Random, program: Program, count: int) -> tuple[Program, list[str]] | None:
     """Statements that eager accepts one after another, and the names of all tensors then."""
     weights = [weight for weight, _ in CATALOGUE]
-    inputs, statements = list(program.inputs), []
+    inputs = list(program.inputs)
+    statements: list[Statement] = []
     call = program.calls[0]
     try:
         values = program.arguments(call)
@@ -339,7 +341,8 @@ def reductions(program: Program) -> Iterator[Program]:
         used = re.findall(r"\bx\d+\b", program.source.split("\n", 1)[1] + " ".join(k.of for k in kept))
         if program.inputs[i].name not in used and len(program.inputs) > 1:
             yield replace(program, inputs=kept)
-    for name, value in (("context", "no_grad"), ("dynamic", None), ("machine", "unicorn"), ("place", "auto")):
+    simple: dict[str, Any] = {"context": "no_grad", "dynamic": None, "machine": "unicorn", "place": "auto"}
+    for name, value in simple.items():
         if getattr(program, name) != value:
             yield replace(program, **{name: value})
     if program.context.endswith("grad") and program.context != "no_grad":

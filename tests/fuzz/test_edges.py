@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +39,7 @@ BINARY_ROWS = (
 )
 
 
-def edges(dtype):
+def edges(dtype: torch.dtype) -> torch.Tensor:
     """Values around which arithmetic of the dtype changes its ways."""
     if dtype is torch.bool:
         return torch.tensor([True, False])
@@ -46,12 +48,12 @@ def edges(dtype):
         far = [info.max, info.min, info.tiny, info.tiny / 2, float("inf"), float("-inf"), float("nan")]
         near = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.0, 7.0, -7.3, 1e-3, 100.0, -100.0, 11.0, 1 / 3]
         return torch.tensor(near + far, dtype=torch.float64).to(dtype)
-    info = torch.iinfo(dtype)
-    values = [0, 1, 2, 3, 5, 7, 100, info.max, info.max - 1, info.min, -1, -2, -3, -7, -100, 200, 2**24 + 1, 2**53 + 1]
-    return torch.tensor([v for v in values if info.min <= v <= info.max], dtype=dtype)
+    ints = torch.iinfo(dtype)
+    values = [0, 1, 2, 3, 5, 7, 100, ints.max, ints.max - 1, ints.min, -1, -2, -3, -7, -100, 200, 2**24 + 1, 2**53 + 1]
+    return torch.tensor([v for v in values if ints.min <= v <= ints.max], dtype=dtype)
 
 
-def differs(got, expected):
+def differs(got: torch.Tensor, expected: torch.Tensor) -> str:
     """Positions of wrong elements, as text; nothing where all are right."""
     if (got.dtype, got.shape) != (expected.dtype, expected.shape):
         return f"{got.dtype} {tuple(got.shape)}, expected {expected.dtype} {tuple(expected.shape)}"
@@ -66,7 +68,7 @@ def differs(got, expected):
     return "; ".join(f"at {i}: {got[tuple(i)]}, expected {expected[tuple(i)]}" for i in where)
 
 
-def accepted(rows, arguments):
+def accepted(rows: Iterable[str], arguments: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """What eager takes, with its results."""
     names = {**namespace(), **arguments}
     results = {}
@@ -78,13 +80,16 @@ def accepted(rows, arguments):
     return {text: value for text, value in results.items() if not value.is_complex()}
 
 
-def compiled(texts, arguments, backend):
+def compiled(
+    texts: list[str], arguments: dict[str, torch.Tensor], backend: Callable[..., Any]
+) -> dict[str, torch.Tensor | Exception]:
     source = f"def program({', '.join(arguments)}):\n    return ({', '.join(texts)},)\n"
     names = namespace()
     exec(source, names)
     torch._dynamo.reset()
     try:
-        values = torch.compile(names["program"], backend=backend, dynamic=False)(*arguments.values())
+        function: Callable[..., Any] = names["program"]
+        values = torch.compile(function, backend=backend, dynamic=False)(*arguments.values())
     except Exception as error:
         if len(texts) == 1:
             return {texts[0]: error}
@@ -94,11 +99,11 @@ def compiled(texts, arguments, backend):
 
 
 @functools.cache
-def backend(place):
+def backend(place: str) -> ACALSimBackend:
     return ACALSimBackend(mode="simulate", place=place)
 
 
-def check(rows, arguments, place):
+def check(rows: Iterable[str], arguments: dict[str, torch.Tensor], place: str) -> None:
     wrong = []
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -117,13 +122,13 @@ def check(rows, arguments, place):
 @pytest.mark.parametrize("place", ["auto", pytest.param("cpu", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", DTYPES)
 class TestEdges:
-    def test_are_unary_operators_right(self, dtype, place):
+    def test_are_unary_operators_right(self, dtype: str, place: str) -> None:
         check(UNARY_ROWS, {"x": edges(getattr(torch, dtype))}, place)
 
-    def test_are_operators_with_a_number_right(self, dtype, place):
+    def test_are_operators_with_a_number_right(self, dtype: str, place: str) -> None:
         check(SCALAR_ROWS, {"x": edges(getattr(torch, dtype))}, place)
 
-    def test_are_binary_operators_right(self, dtype, place):
+    def test_are_binary_operators_right(self, dtype: str, place: str) -> None:
         x = edges(getattr(torch, dtype))
         # eager fuses the product with alpha into the sum; nothing is wider than float64 to do that in, and its loops
         # for whole vectors and for what is left over disagree in float16

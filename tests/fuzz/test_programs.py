@@ -15,12 +15,12 @@ STATEMENTS = 5
 
 
 @functools.cache
-def backends():
+def backends() -> Backends:
     return Backends(programs=len(SEEDS))
 
 
 @pytest.mark.parametrize("first", range(SEEDS.start, SEEDS.stop, GROUP))
-def test_do_random_programs_equal_eager(first):
+def test_do_random_programs_equal_eager(first: int) -> None:
     wrong = []
     for seed in range(first, first + GROUP):
         program = draw(seed, STATEMENTS)

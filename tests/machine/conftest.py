@@ -27,4 +27,5 @@ def native() -> Iterator[Session]:
 
 @pytest.fixture(params=["unicorn", "native"])
 def machine(request: pytest.FixtureRequest) -> Session:
-    return request.getfixturevalue(request.param)
+    session: Session = request.getfixturevalue(request.param)
+    return session

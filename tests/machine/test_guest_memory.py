@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from random import Random
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_is_freeing_twice_refused() -> None:
 
 
 @given(st.lists(st.integers(0, 2000), min_size=1, max_size=40), st.randoms(use_true_random=False))
-def test_does_freeing_everything_leave_one_hole(sizes: list[int], random: object) -> None:
+def test_does_freeing_everything_leave_one_hole(sizes: list[int], random: Random) -> None:
     heap = Heap(Ram(SIZE_MIB))
     blocks = [heap.allocate(size) for size in sizes]
     random.shuffle(blocks)

@@ -14,6 +14,8 @@ from small_hardware import HARDWARE
 
 from acalsim_backend.device.registers import RAM_BASE
 from acalsim_backend.errors import DeviceError, GuestTrapError, MachineError, WatchdogError
+from acalsim_backend.machine.memory import Bytes
+from acalsim_backend.machine.unicorn import UnicornMachine
 from acalsim_backend.program.commands import Copy, Gemm
 from acalsim_backend.program.enums import Placement
 from acalsim_backend.run.budget import instruction_budget
@@ -72,7 +74,7 @@ def test_is_a_bad_command_in_guest_memory_a_clear_error(
     assert _works(machine)
 
 
-def _outside(session: Session, past: int) -> tuple[Case, dict[int, object]]:
+def _outside(session: Session, past: int) -> tuple[Case, dict[int, Block | Bytes]]:
     """A Program with a weight that is bound to where there is no memory."""
     case = make("vector_add_broadcast")
     end = RAM_BASE + session.ram.size + past
@@ -101,10 +103,13 @@ def test_does_the_firmware_s_own_handler_report_the_trap_too(unicorn: Session) -
     loaded = unicorn.load(case.program(Placement.CPU))
     with pytest.raises(GuestTrapError):
         unicorn.run(loaded, bindings)
-    uart = unicorn._machine._uart.decode()
+    machine = unicorn._machine
+    assert isinstance(machine, UnicornMachine)
+    assert machine._core.trap
+    uart = machine._uart.decode()
     assert uart.startswith("acal: trap, cause 0x0000000000000005 pc 0x00000000800")
-    trap = unicorn.ram.view(unicorn._machine._elf.symbols["acal_trap"], 24).view(np.uint64)
-    assert trap.tolist() == [5, unicorn._machine._core.trap.pc, RAM_BASE + unicorn.ram.size]
+    trap = unicorn.ram.view(machine._elf.symbols["acal_trap"], 24).view(np.uint64)
+    assert trap.tolist() == [5, machine._core.trap.pc, RAM_BASE + unicorn.ram.size]
     unicorn.unload(loaded)
 
 
@@ -143,20 +148,19 @@ def test_is_the_default_watchdog_far_above_what_kernels_need(unicorn: Session, n
     program = case.program()
     loaded = unicorn.load(program)
     retired = unicorn.run(loaded, case.values).instructions_retired
+    assert retired is not None
     assert retired < (instruction_budget(program) - instruction_budget(dataclasses.replace(program, commands=()))) / 5
     unicorn.unload(loaded)
 
 
-def test_does_a_firmware_that_has_no_image_end_in_an_error(unicorn: Session) -> None:
+def test_does_a_firmware_that_has_no_image_end_in_an_error(unicorn: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     case = make("gemm_plain")
     loaded = unicorn.load(case.program())
     inner = unicorn._machine.run
-    unicorn._machine.run = lambda image, watchdog: inner(0, watchdog)
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(unicorn._machine, "run", lambda image, watchdog: inner(0, watchdog))
         with pytest.raises(MachineError, match="did not come to the end of gemm_plain; it wrote: 'acal: no image"):
             unicorn.run(loaded, case.values)
-    finally:
-        del unicorn._machine.run
     unicorn.unload(loaded)
 
 

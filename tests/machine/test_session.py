@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from small_hardware import HARDWARE
 
 from acalsim_backend.device.registers import RAM_BASE
 from acalsim_backend.errors import CapacityError, InputError, UnknownNameError
+from acalsim_backend.machine.memory import Ram
 from acalsim_backend.program.commands import Command, Copy, Gemm, Host
 from acalsim_backend.program.enums import DType, Placement, VectorOp
 from acalsim_backend.program.program import Origin, Program, Tensor, TensorKind
@@ -22,7 +24,7 @@ from acalsim_backend.run.session import SIGNALLING_NAN, Session
 CPU, ACCELERATOR, HOST = Placement.CPU, Placement.ACCELERATOR, Placement.HOST
 
 
-def tensor(number: int, kind: TensorKind, *shape: int, **more: object) -> Tensor:
+def tensor(number: int, kind: TensorKind, *shape: int, **more: Any) -> Tensor:
     return Tensor(number, f"t_{number}", kind, DType.F32, shape, **more)
 
 
@@ -31,7 +33,7 @@ def view(t: Tensor) -> View:
     return View(t.id, t.dtype, t.shape, tuple(strides))
 
 
-def program(tensors: list[Tensor], commands: list[Command], arena_size: int = 0, **more: object) -> Program:
+def program(tensors: list[Tensor], commands: list[Command], arena_size: int = 0, **more: Any) -> Program:
     numbered = tuple(
         dataclasses.replace(c, id=i, origin=(i, 1), deps=(i - 1,) if i else ()) for i, c in enumerate(commands)
     )
@@ -42,7 +44,7 @@ def program(tensors: list[Tensor], commands: list[Command], arena_size: int = 0,
 
 
 def floats(data: np.ndarray) -> list[float]:
-    return data.view(np.float32).tolist()
+    return [float(value) for value in data.view(np.float32)]
 
 
 def add(a: View, b: View, out: View, placement: Placement) -> Command:
@@ -116,16 +118,21 @@ def test_are_two_runs_equal_to_the_last_bit_and_cycle(name: str, placement: Plac
 def test_do_cycles_add_up_on_one_timeline(unicorn: Session) -> None:
     loaded, weight = unicorn.load(chain()), unicorn.allocate(4 * 64 * 64)
     result = unicorn.run(loaded, {0: raw(torch.ones(64, 64)), 1: weight})
-    assert result.cycles_total == result.cycles_cpu + result.cycles_accelerator_busy
-    assert result.cycles_cpu == HARDWARE.cpu_to_device_cycles(result.instructions_retired)
+    retired, total, busy = result.instructions_retired, result.cycles_total, result.cycles_accelerator_busy
+    completion = result.timings[0].completion
+    assert retired is not None
+    assert total is not None
+    assert busy is not None
+    assert completion
+    assert result.cycles_cpu == HARDWARE.cpu_to_device_cycles(retired)
+    assert total == result.cycles_cpu + busy
     times = [(t.start_cycle, t.end_cycle) for t in result.timings]
-    assert all(0 <= start < end <= result.cycles_total for start, end in times)
+    assert all(0 <= start < end <= total for start, end in times)
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(times))
     assert [t.cpu_instructions > 0 for t in result.timings] == [False, True, False, False]
-    assert result.timings[0].completion.macs == 64**3
-    assert result.timings[0].completion.bytes_read >= 2 * 4 * 64 * 64
-    busy = (times[0][1] - times[0][0]) + (times[3][1] - times[2][0])
-    assert busy <= result.cycles_accelerator_busy
+    assert completion.macs == 64**3
+    assert completion.bytes_read >= 2 * 4 * 64 * 64
+    assert (times[0][1] - times[0][0]) + (times[3][1] - times[2][0]) <= busy
     unicorn.free(weight)
     unicorn.unload(loaded)
 
@@ -194,7 +201,7 @@ def host_program(call: object) -> Program:
 def test_does_a_host_command_work_on_guest_memory_between_the_others(machine: Session) -> None:
     seen: list[tuple[View, View]] = []
 
-    def negate(inputs: list[View], outputs: list[View], ram: object) -> None:
+    def negate(inputs: list[View], outputs: list[View], ram: Ram) -> None:
         seen.append((inputs[0], outputs[0]))
         source = ram.view(inputs[0].offset, 16).view(np.float32)
         ram.view(outputs[0].offset, 16).view(np.float32)[:] = -source

@@ -96,7 +96,10 @@ def test_do_five_training_steps_equal_eager(mask: str, optimizer: str) -> None:
     model, reference = pair(mask)
     backend = ACALSimBackend(mode="simulate")
     compiled = torch.compile(model, backend=backend)
-    make = {"SGD": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9), "AdamW": lambda p: torch.optim.AdamW(p, lr=1e-3)}
+    make: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "SGD": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+        "AdamW": lambda p: torch.optim.AdamW(p, lr=1e-3),
+    }
     steps = [(run, make[optimizer](m.parameters())) for run, m in ((compiled, model), (reference, reference))]
     for _ in range(5):
         x, target = torch.randn(BATCH, TOKENS, WIDTH), torch.randn(BATCH, TOKENS, WIDTH)

@@ -83,7 +83,7 @@ def test_is_every_model_of_the_catalogue_tried() -> None:
     assert set(TINY) == set(CATALOGUE) - elsewhere - {"llama_853m"}  # llama, only larger
 
 
-def language_model(name: str, **changes: Any) -> torch.nn.Module:
+def language_model(name: str, **changes: Any) -> Any:
     """The transformers model itself, which takes keywords and returns its own classes."""
     model, _ = build(TINY[name], seed=1)
     return model.model

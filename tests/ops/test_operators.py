@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -44,7 +45,14 @@ places = [("unicorn", "cpu"), ("unicorn", "accelerator"), ("native", "auto")]
 
 
 @st.composite
-def tensors(draw, shape=filled, dtypes=(torch.float32,), low=-4.0, high=4.0, special=False):
+def tensors(
+    draw: st.DrawFn,
+    shape: Any = filled,
+    dtypes: Sequence[torch.dtype] = (torch.float32,),
+    low: float = -4.0,
+    high: float = 4.0,
+    special: bool = False,
+) -> torch.Tensor:
     """A tensor of drawn values, often a permuted, sliced or expanded view of a larger one."""
     size = shape if isinstance(shape, tuple) else draw(shape)
     dtype = draw(st.sampled_from(dtypes))
@@ -78,7 +86,14 @@ def tensors(draw, shape=filled, dtypes=(torch.float32,), low=-4.0, high=4.0, spe
 
 
 @st.composite
-def broadcastable(draw, dtypes=(torch.float32,), special=True, count=2, **bounds):
+def broadcastable(
+    draw: st.DrawFn,
+    /,
+    dtypes: Sequence[torch.dtype] = (torch.float32,),
+    special: bool = True,
+    count: int = 2,
+    **bounds: Any,
+) -> tuple[torch.Tensor, ...]:
     """Tensors of different ranks and dtypes whose shapes broadcast together."""
     shape = draw(shapes)
     result = []
@@ -89,12 +104,16 @@ def broadcastable(draw, dtypes=(torch.float32,), special=True, count=2, **bounds
     return tuple(result)
 
 
-def one(dtypes=FLOATS, shape=shapes, special=True, **bounds):
+def one(
+    dtypes: Sequence[torch.dtype] = FLOATS, shape: Any = shapes, special: bool = True, **bounds: Any
+) -> st.SearchStrategy[tuple[torch.Tensor]]:
     return tensors(shape, dtypes, special=special, **bounds).map(lambda t: (t,))
 
 
 @st.composite
-def products(draw, dtypes=(*FLOATS, torch.float64)):
+def products(
+    draw: st.DrawFn, dtypes: Sequence[torch.dtype] = (*FLOATS, torch.float64)
+) -> tuple[torch.Tensor, torch.Tensor]:
     dtype = draw(st.sampled_from(dtypes))
     batch = draw(st.lists(sizes, max_size=3))
     m, k, n = (draw(st.integers(1, 9)) for _ in range(3))
@@ -104,7 +123,7 @@ def products(draw, dtypes=(*FLOATS, torch.float64)):
 
 
 @st.composite
-def linears(draw):
+def linears(draw: st.DrawFn) -> tuple[Any, ...]:
     dtype = draw(st.sampled_from(FLOATS))
     lead, k, n = draw(st.lists(sizes, max_size=3)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
     bias = draw(st.one_of(st.none(), tensors((n,), (dtype,))))
@@ -112,7 +131,7 @@ def linears(draw):
 
 
 @st.composite
-def convolutions(draw):
+def convolutions(draw: st.DrawFn) -> tuple[Any, ...]:
     dtype = draw(st.sampled_from(FLOATS))
     groups = draw(st.sampled_from([1, 1, 2, 3]))
     c, k = draw(st.integers(1, 3)), draw(st.integers(1, 3))
@@ -129,7 +148,7 @@ def convolutions(draw):
 
 
 @st.composite
-def pools(draw, average=False):
+def pools(draw: st.DrawFn, average: bool = False) -> tuple[Any, ...]:
     dtype = draw(st.sampled_from(FLOATS))
     kernel = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     stride = draw(st.integers(1, 3)), draw(st.integers(1, 3))
@@ -145,21 +164,23 @@ def pools(draw, average=False):
 
 
 @st.composite
-def reductions(draw, dtypes=FLOATS, special=False):
+def reductions(
+    draw: st.DrawFn, dtypes: Sequence[torch.dtype] = FLOATS, special: bool = False
+) -> tuple[torch.Tensor, tuple[int, ...], bool]:
     x = draw(tensors(filled, dtypes, special=special))
-    axes = draw(st.sets(st.integers(-x.dim(), x.dim() - 1), min_size=1))
-    axes = {a % x.dim(): a for a in axes}
+    drawn = draw(st.sets(st.integers(-x.dim(), x.dim() - 1), min_size=1))
+    axes = {a % x.dim(): a for a in drawn}
     return x, tuple(axes.values()), draw(st.booleans())
 
 
 @st.composite
-def along(draw, dtypes=FLOATS, **options):
+def along(draw: st.DrawFn, /, dtypes: Sequence[torch.dtype] = FLOATS, **options: Any) -> tuple[torch.Tensor, int]:
     x = draw(tensors(filled, dtypes, **options))
     return x, draw(st.integers(-x.dim(), x.dim() - 1))
 
 
 @st.composite
-def norms(draw):
+def norms(draw: st.DrawFn) -> tuple[Any, ...]:
     dtype = draw(st.sampled_from(FLOATS))
     x = draw(tensors(filled, (dtype,)))
     count = draw(st.integers(1, x.dim()))
@@ -169,7 +190,7 @@ def norms(draw):
 
 
 @st.composite
-def batch_norms(draw):
+def batch_norms(draw: st.DrawFn) -> tuple[Any, ...]:
     shape = (draw(sizes), draw(sizes), draw(sizes), draw(sizes))
     x, mean = draw(tensors(shape)), draw(tensors((shape[1],)))
     var = draw(tensors((shape[1],), low=0.1, high=3.0))
@@ -178,7 +199,7 @@ def batch_norms(draw):
 
 
 @st.composite
-def slices(draw):
+def slices(draw: st.DrawFn) -> tuple[Any, ...]:
     x = draw(tensors(filled, ALL))
     axis = draw(st.integers(0, x.dim() - 1))
     start, end = draw(st.integers(-6, 6)), draw(st.integers(-6, 6))
@@ -186,7 +207,7 @@ def slices(draw):
 
 
 @st.composite
-def parts(draw):
+def parts(draw: st.DrawFn) -> tuple[list[torch.Tensor], int]:
     first = draw(tensors(filled, ALL))
     axis = draw(st.integers(-first.dim(), first.dim() - 1))
     result = [first]
@@ -205,19 +226,19 @@ class Row:
     """
 
     name: str
-    function: Callable
+    function: Callable[..., Any]
     arguments: st.SearchStrategy
     loose: float = 1.0
     zeros: bool = False
 
 
-def exact(name, function, arguments):
+def exact(name: str, function: Callable[..., Any], arguments: st.SearchStrategy[Any]) -> Row:
     """A row of a single correctly rounded operation: no tolerance may hide a rounding too many."""
     return Row(name, function, arguments, loose=0.0, zeros=True)
 
 
 @st.composite
-def narrowed(draw, dtypes):
+def narrowed(draw: st.DrawFn, dtypes: Sequence[torch.dtype]) -> tuple[Any, ...]:
     """What to reduce, and the data type to do it in; some sums leave the range of a narrow one on the way."""
     far = [torch.tensor([7e4, -7e4, 1.0]), torch.tensor([1e300, -1e300, 1.0]).double(), torch.tensor([0.5, 0.5, -2.7])]
     x = draw(st.one_of(tensors(filled, ALL), st.sampled_from(far)))
@@ -225,13 +246,13 @@ def narrowed(draw, dtypes):
 
 
 @st.composite
-def integer_powers(draw):
+def integer_powers(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
     dtype = draw(st.sampled_from(INTS))
     base = draw(tensors(filled, (dtype,), low=-9, high=9))
     return base, draw(tensors(tuple(base.shape), (dtype,), low=-3, high=9))
 
 
-def attention(query, mask):
+def attention(query: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Under the math backend, as captured; a row that the mask hides altogether is 0 there, and NaN stays NaN."""
     key = torch.linspace(-1, 1, 5 * query.shape[-1]).view(5, -1).to(query.dtype)
     with sdpa_kernel([SDPBackend.MATH]):
@@ -435,7 +456,7 @@ def session(machine: str) -> tuple[Session, WeightCache]:
     return opened, WeightCache(opened)
 
 
-def flat(values):
+def flat(values: Iterable[Any]) -> Iterator[torch.Tensor]:
     """Tensors among nested arguments, in order."""
     for value in values:
         if isinstance(value, torch.Tensor):
@@ -444,8 +465,8 @@ def flat(values):
             yield from flat(value)
 
 
-def rebuilt(values, replacements):
-    result = []
+def rebuilt(values: Iterable[Any], replacements: Iterator[torch.Tensor]) -> list[Any]:
+    result: list[Any] = []
     for value in values:
         if isinstance(value, torch.Tensor):
             result.append(next(replacements))
@@ -456,11 +477,11 @@ def rebuilt(values, replacements):
     return result
 
 
-def run(machine, place, function, arguments):
+def run(machine: str, place: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """The function's result from the machine; raises if anything fell back to the host."""
     given_tensors = list(flat(arguments))
 
-    def graph(*values):
+    def graph(*values: torch.Tensor) -> tuple[Any, ...]:
         return (function(*rebuilt(arguments, iter(values))),)
 
     traced = to_core_aten(graph, given_tensors)
@@ -472,7 +493,7 @@ def run(machine, place, function, arguments):
     return output
 
 
-def check(row, arguments, machine, place):
+def check(row: Row, arguments: tuple[Any, ...], machine: str, place: str) -> None:
     expected = row.function(*arguments)
     got = run(machine, place, row.function, arguments)
     assert got.dtype == expected.dtype
@@ -485,17 +506,17 @@ def check(row, arguments, machine, place):
 
 @pytest.mark.parametrize(("machine", "place"), places, ids=["unicorn-cpu", "unicorn-accelerator", "native"])
 @pytest.mark.parametrize("row", ROWS, ids=[f"{i}-{row.name}" for i, row in enumerate(ROWS)])
-def test_does_the_operator_equal_eager(row, machine, place):
+def test_does_the_operator_equal_eager(row: Row, machine: str, place: str) -> None:
     @settings(max_examples=6)
     @given(row.arguments)
-    def drawn(arguments):
+    def drawn(arguments: tuple[Any, ...]) -> None:
         check(row, arguments, machine, place)
 
     drawn()
 
 
 @pytest.mark.parametrize(("machine", "place"), places, ids=["unicorn-cpu", "unicorn-accelerator", "native"])
-def test_does_a_padded_half_convolution_run(machine, place):
+def test_does_a_padded_half_convolution_run(machine: str, place: str) -> None:
     """PyTorch's (oneDNN's) float16 kernel reads past the input where windows of width 1 lie in the padding."""
     x, w = torch.randn(2, 4, 7, 2).half()[..., 1:], torch.randn(6, 4, 2, 1).half()
     geometry = (None, (2, 3), (1, 1), (1, 3))
@@ -504,7 +525,7 @@ def test_does_a_padded_half_convolution_run(machine, place):
     torch.testing.assert_close(got, expected, rtol=2e-3, atol=2e-3)
 
 
-def test_has_every_operator_a_row():
+def test_has_every_operator_a_row() -> None:
     without_row = {"VECTOR", "HOST"}  # made by passes, tested with them
     without_row |= {"NOP", "SYNC", "TRANSPOSE", "FLATTEN"}  # of IR written by hand, tested in test_tutorial_ir.py
     assert {t.name for t in _BY_TYPE} - without_row == {row.name for row in ROWS}

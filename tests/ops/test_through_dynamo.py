@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import Phase, given, settings
-from test_operators import ROWS, TOLERANCE, flat, rebuilt
+from test_operators import ROWS, TOLERANCE, Row, flat, rebuilt
 
 from acalsim_backend.backend import ACALSimBackend
 
@@ -19,16 +21,16 @@ NAMES = [f"{i}-{row.name}" for i, row in enumerate(ROWS)]
 
 
 @functools.cache
-def backend():
+def backend() -> ACALSimBackend:
     return ACALSimBackend(mode="simulate")
 
 
-def compiled(function):
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     torch._dynamo.reset()
     return torch.compile(function, backend=backend(), dynamic=False)
 
 
-def close(row, got, expected, doubt=0.0):
+def close(row: Row, got: Any, expected: Any, doubt: float = 0.0) -> None:
     """``doubt`` is how far eager itself may be from the exact result."""
     assert got.dtype == expected.dtype
     assert got.shape == expected.shape
@@ -36,14 +38,19 @@ def close(row, got, expected, doubt=0.0):
     torch.testing.assert_close(got, expected, rtol=rtol, atol=atol + 4 * doubt, equal_nan=True)
 
 
-def check_forward(row, arguments):
+def check_forward(row: Row, arguments: tuple[Any, ...]) -> None:
     with torch.no_grad():
         got = compiled(lambda: row.function(*arguments))()
         assert backend().reports[-1].fallbacks == ()
         close(row, got, row.function(*arguments))
 
 
-def with_gradients(function, arguments, chosen, weights):
+def with_gradients(
+    function: Callable[..., Any],
+    arguments: Iterable[Any],
+    chosen: Sequence[int],
+    weights: Callable[[torch.Tensor], torch.Tensor],
+) -> tuple[torch.Tensor, Sequence[Any]]:
     """The result, and the gradients of the chosen ones among the tensors of the arguments."""
     leaves = [t.detach().requires_grad_(i in chosen) for i, t in enumerate(flat(arguments))]
     output = function(*rebuilt(arguments, iter(leaves)))
@@ -52,7 +59,7 @@ def with_gradients(function, arguments, chosen, weights):
     return output, torch.autograd.grad(output, [leaves[i] for i in chosen], weights(output), allow_unused=True)
 
 
-def differentiable(row, arguments):
+def differentiable(row: Row, arguments: tuple[Any, ...]) -> list[int]:
     """Positions of the tensors for which eager has a gradient; running statistics have none."""
     chosen = []
     for i, value in enumerate(flat(arguments)):
@@ -64,8 +71,8 @@ def differentiable(row, arguments):
     return chosen
 
 
-def check_gradients(row, arguments):
-    def weights(output):
+def check_gradients(row: Row, arguments: tuple[Any, ...]) -> None:
+    def weights(output: torch.Tensor) -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)
         return torch.randint(-2, 3, output.shape, generator=generator).to(output.dtype)
 
@@ -83,31 +90,31 @@ def check_gradients(row, arguments):
             close(row, ours, theirs, errors[errors.isfinite()].max().item() if errors.isfinite().any() else 0.0)
 
 
-def drawn(row, count):
+def drawn(row: Row, count: int) -> list[tuple[Any, ...]]:
     """Arguments, the same each time; not the first ones, which are the simplest that there are."""
     examples = []
 
     @settings(max_examples=count + 4, phases=[Phase.generate], derandomize=True, database=None)
     @given(row.arguments)
-    def draw(arguments):
+    def draw(arguments: tuple[Any, ...]) -> None:
         examples.append(arguments)
 
     draw()
     return examples[-count:]
 
 
-def check(row, count):
+def check(row: Row, count: int) -> None:
     for arguments in drawn(row, count):
         check_forward(row, arguments)
         check_gradients(row, arguments)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
-def test_does_the_operator_equal_eager_through_torch_compile(row):
+def test_does_the_operator_equal_eager_through_torch_compile(row: Row) -> None:
     check(row, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
-def test_do_more_draws_of_the_operator_equal_eager_through_torch_compile(row):
+def test_do_more_draws_of_the_operator_equal_eager_through_torch_compile(row: Row) -> None:
     check(row, 10)

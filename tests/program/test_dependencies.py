@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from acalsim_backend.errors import ProgramError
 from acalsim_backend.program import dependencies as module
-from acalsim_backend.program.commands import Barrier, Copy, Vector
+from acalsim_backend.program.commands import Barrier, Command, Copy, Vector
 from acalsim_backend.program.dependencies import accesses, conflicts, dependencies, indirect
 from acalsim_backend.program.enums import DType, Opcode
 from acalsim_backend.program.intervals import IntervalMap
@@ -27,7 +28,7 @@ TENSORS = (
 
 
 @st.composite
-def windows(draw, strides=(1, 1, 2, -1)):
+def windows(draw: st.DrawFn, strides: tuple[int, ...] = (1, 1, 2, -1)) -> View:
     """Some bytes of a tensor: forwards or backwards, every second one, or none."""
     size, stride = draw(st.integers(0, 16)), draw(st.sampled_from(strides))
     reach = max(size - 1, 0) * abs(stride)
@@ -36,10 +37,10 @@ def windows(draw, strides=(1, 1, 2, -1)):
 
 
 @st.composite
-def command_lists(draw):
+def command_lists(draw: st.DrawFn) -> list[Command]:
     """Copies, sums of several windows into several, and barriers."""
     broadcast = windows((1, 2, -1, 0))
-    commands = []
+    commands: list[Command] = []
     for i in range(draw(st.integers(1, 14))):
         kind = draw(st.sampled_from(["copy"] * 4 + ["vector", "barrier"]))
         if kind == "barrier":
@@ -52,7 +53,7 @@ def command_lists(draw):
     return commands
 
 
-def touched(command, role):
+def touched(command: Command, role: str) -> set[tuple[str, int]]:
     """Memories and bytes between the first and the last that the operands of one role reach, one by one."""
     found = set()
     for _, own, _, view in command.operands():
@@ -64,7 +65,7 @@ def touched(command, role):
     return found
 
 
-def all_conflicts(commands):
+def all_conflicts(commands: Sequence[Command]) -> set[tuple[int, int]]:
     """Every pair (earlier, later) whose order matters."""
     reads, writes = ([touched(c, role) for c in commands] for role in ("in", "out"))
     return {
@@ -77,21 +78,21 @@ def all_conflicts(commands):
     }
 
 
-def closure(pairs, n):
+def closure(pairs: Iterable[tuple[int, int]], n: int) -> set[tuple[int, int]]:
     """Pairs that a path joins."""
-    before = [set() for _ in range(n)]
+    before: list[set[int]] = [set() for _ in range(n)]
     for i, j in sorted(pairs, key=lambda pair: pair[1]):
         before[j] |= before[i] | {i}
     return {(i, j) for j in range(n) for i in before[j]}
 
 
-def pairs_of(lists):
+def pairs_of(lists: Iterable[Iterable[int]]) -> set[tuple[int, int]]:
     return {(i, j) for j, found in enumerate(lists) for i in found}
 
 
 @given(command_lists())
 @settings(max_examples=200)
-def test_do_dependencies_order_exactly_what_touches_the_same_bytes(commands):
+def test_do_dependencies_order_exactly_what_touches_the_same_bytes(commands: Sequence[Command]) -> None:
     expected, n = all_conflicts(commands), len(commands)
     direct = pairs_of(conflicts(commands, [accesses(c, TENSORS) for c in commands]))
     assert direct <= expected
@@ -103,7 +104,7 @@ def test_do_dependencies_order_exactly_what_touches_the_same_bytes(commands):
 
 
 @given(st.data(), st.integers(1, 5))
-def test_does_the_size_of_a_block_of_ancestors_not_matter(data, block):
+def test_does_the_size_of_a_block_of_ancestors_not_matter(data: st.DataObject, block: int) -> None:
     n = data.draw(st.integers(1, 20))
     edges = [sorted(data.draw(st.sets(st.integers(0, i - 1), max_size=3))) if i else [] for i in range(n)]
     asked = [sorted(data.draw(st.sets(st.integers(0, i - 1), max_size=4))) if i else [] for i in range(n)]
@@ -115,7 +116,7 @@ def test_does_the_size_of_a_block_of_ancestors_not_matter(data, block):
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 10), st.integers(0, 3)), max_size=30))
-def test_does_an_interval_map_hold_what_an_array_of_bytes_holds(writes):
+def test_does_an_interval_map_hold_what_an_array_of_bytes_holds(writes: list[tuple[int, int, int]]) -> None:
     pieces, array = IntervalMap(-1), [-1] * 50
     for low, size, value in writes:
         pieces.assign(low, low + size, value)
@@ -126,15 +127,15 @@ def test_does_an_interval_map_hold_what_an_array_of_bytes_holds(writes):
 
 
 @given(command_lists(), st.data())
-def test_does_the_verifier_find_every_order_that_is_missing(commands, data):
+def test_does_the_verifier_find_every_order_that_is_missing(commands: Sequence[Command], data: st.DataObject) -> None:
     deps = [set(d) for d in dependencies(commands, TENSORS)]
     dropped = {(i, j) for i, j in pairs_of(deps) if data.draw(st.booleans())}
-    commands = tuple(
+    ordered = tuple(
         replace(c, deps=tuple(sorted(i for i in deps[j] if (i, j) not in dropped))) for j, c in enumerate(commands)
     )
-    left = closure(pairs_of(c.deps for c in commands), len(commands))
-    missing = all_conflicts(commands) - left
-    program = Program("g", TENSORS, commands, inputs=(4,), outputs=(5,), arena_size=160)
+    left = closure(pairs_of(c.deps for c in ordered), len(ordered))
+    missing = all_conflicts(ordered) - left
+    program = Program("g", TENSORS, ordered, inputs=(4,), outputs=(5,), arena_size=160)
     complaints = ""
     try:
         verify(program)

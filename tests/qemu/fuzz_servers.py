@@ -178,7 +178,7 @@ def _receive(ours: socket.socket) -> bool:
     header = _exactly(ours, 16)
     if len(header) < 16:
         return False
-    rest = struct.unpack_from("<I", header, 4)[0] - 16
+    rest = int.from_bytes(header[4:8], "little") - 16
     return len(_exactly(ours, rest)) == rest
 
 
@@ -224,9 +224,9 @@ def _message(rng: random.Random) -> tuple[bytes, list[int]]:
     if damage < 0.002:
         message = message[: rng.randrange(len(message))]
     elif damage < 0.004:
-        message = bytearray(message)
-        message[rng.randrange(16)] ^= 1 << rng.randrange(8)
-        message = bytes(message)
+        damaged = bytearray(message)
+        damaged[rng.randrange(16)] ^= 1 << rng.randrange(8)
+        message = bytes(damaged)
     fds = [_descriptor(rng) for _ in range(rng.choice((*[1] * 30, 2, 9)))] if message and rng.random() < 0.05 else []
     return message, fds
 

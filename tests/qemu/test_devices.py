@@ -36,6 +36,7 @@ def test_do_independent_commands_go_to_different_devices(machine: str) -> None:
     with torch.no_grad():
         torch.testing.assert_close(torch.compile(model, backend=backend)(x), model(x))
     program = backend.get_program("graph_0")
+    assert program
     commands = program.commands
     for kind in ("GEMM", "SOFTMAX"):  # a chain stays on its device
         assert sorted(c.device for c in commands if c.opcode.name == kind) == [0, 1, 2]

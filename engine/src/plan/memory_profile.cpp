@@ -76,7 +76,7 @@ double MemoryProfile::more_runs(Bytes run, std::uint64_t runs, Bytes pitch) {
     std::vector<Transfer> transfers;
     for (std::uint64_t part = 0; part < 2; ++part) {
         for (std::uint32_t core = 0; core < config_.cores; ++core) {
-            const std::uint64_t at = (part + 2 * core) * runs * pitch;
+            const std::uint64_t at = (part + std::uint64_t{2} * core) * runs * pitch;
             transfers.push_back({0, core, false, Box::of(at, 1, 2, counts, strides)});
         }
     }

@@ -15,7 +15,7 @@ namespace acalsim {
 /// for every standard and clock without constants of its own. A core sees its share of the bandwidth.
 class MemoryProfile {
   public:
-    explicit MemoryProfile(const Config& config);
+    explicit MemoryProfile(const Config& given);
 
     /// Cycles for which a box keeps the memory (and the core's link) busy.
     double cycles(const Box& box);

@@ -66,6 +66,7 @@ static int64_t magnitude(int64_t x) { return x < 0 ? -x : x; }
 /* Inserts a dimension so that the first operand's strides fall. */
 static void insert_dimension(space_t *space, const acal_operand_t *const *operands, int32_t n, int32_t axis) {
     int32_t at = space->rank++;
+    /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): no nest is without operands, so strides[0] is set. */
     while (at > 0 && magnitude(space->strides[0][at - 1]) < magnitude(operands[0]->strides[axis])) {
         space->dims[at] = space->dims[at - 1];
         for (int32_t k = 0; k < n; k++) space->strides[k][at] = space->strides[k][at - 1];

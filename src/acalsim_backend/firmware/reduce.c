@@ -222,6 +222,7 @@ static void choose(state_t *state) {
     static const reduction_t indexed[][ACAL_CLASSES] = {REDUCTIONS(argmax), REDUCTIONS(argmin)};
     uint32_t op = state->command->op;
     state->is_sum = op == ACAL_REDUCEOP_SUM || op == ACAL_REDUCEOP_MEAN;
+    /* NOLINTNEXTLINE(clang-analyzer-security.ArrayBound): check() refuses indices of anything but MAX and MIN. */
     state->reduction = acal_present(&state->command->indices) ? indexed[op - ACAL_REDUCEOP_MAX][state->type]
                                                               : reductions[op][state->type];
 }

@@ -49,7 +49,7 @@ class Resident:
     @property
     def is_gone(self) -> bool:
         """Whether the storage that it is a copy of no longer exists."""
-        return bool(self.owner.expired())  # type: ignore[no-untyped-call]
+        return bool(self.owner.expired())
 
 
 class WeightCache:
@@ -70,7 +70,7 @@ class WeightCache:
 
     def bind(self, tensor: torch.Tensor) -> Resident:
         """The up-to-date resident copy of ``tensor``."""
-        storage = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+        storage = StorageWeakRef(tensor.untyped_storage())
         place = storage.cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
         key = (*place, tensor.dtype, tensor.is_neg(), tensor.is_conj())
         resident = self._residents.get(key)
