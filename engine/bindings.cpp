@@ -284,6 +284,17 @@ NB_MODULE(_engine, m) {
             "Uses of the units since the canonical state, packed: u32 unit (an index of UNITS), core, index, command; "
             "u64 "
             "begin, end, busy, bytes.")
+        .def(
+            "record_accesses",
+            [](PyEngine& e, bool on) { e.use([on](Engine& engine) { engine.record_accesses(on); }); }, nb::arg("on"),
+            "Whether memory accesses are recorded from the next canonical state on.")
+        .def(
+            "accesses",
+            [](PyEngine& e) {
+                const std::vector<Access> found = e.use([](Engine& engine) { return engine.accesses(); });
+                return nb::bytes(reinterpret_cast<const char*>(found.data()), found.size() * sizeof(Access));
+            },
+            "Recorded accesses since the canonical state, packed: u64 begin, end, address, bytes; u32 command, write.")
         .def("stats", [](PyEngine& e) {
             const Stats s = e.use([](Engine& engine) { return engine.stats(); });
             nb::dict d;

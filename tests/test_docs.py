@@ -99,3 +99,14 @@ def test_does_every_hop_of_the_walk_exist(file: str, function: str) -> None:
 
 def test_has_the_walk_its_hops() -> None:
     assert len(WALK) == 30
+
+
+NAMED = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "docs" / "documents.md").read_text(encoding="utf-8"))
+
+
+def test_does_every_promise_name_a_test_that_exists() -> None:
+    assert len(NAMED) > 25
+    missing = [
+        (file, name) for file, name in NAMED if f"\ndef {name}(" not in (ROOT / file).read_text(encoding="utf-8")
+    ]
+    assert missing == []

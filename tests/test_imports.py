@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import resource
 import subprocess
 import sys
@@ -70,3 +71,26 @@ def test_do_build_tools_need_the_standard_library_alone() -> None:
     )
     for module in ("acalsim_backend.firmware.c_header", "acalsim_backend.toolchain"):
         subprocess.run([sys.executable, "-c", f"{blocked} import {module}"], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "backend.ACALSimBackend",
+        "backend.acalsim_backend",
+        "backend.make_acalsim_backend",
+        "codegen.riscv_codegen.RISCVCodeGenerator",
+        "compiler.ACALSimCompiler",
+        "ir.ACALSimIR",
+        "ir.ACALSimOp",
+        "ir.ACALSimOpType",
+        "ir.FX_TO_ACALSIM_OP",
+        "ir.TensorDesc",
+        "ir.get_acalsim_op_type",
+    ],
+)
+def test_are_the_documented_names_importable(name: str) -> None:
+    """Where the tutorial has them, and at home there: no forwarding module."""
+    module, _, attribute = name.rpartition(".")
+    value = getattr(importlib.import_module(f"acalsim_backend.{module}"), attribute)
+    assert getattr(value, "__module__", f"acalsim_backend.{module}") == f"acalsim_backend.{module}"

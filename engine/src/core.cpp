@@ -325,7 +325,7 @@ void Core::issue(Cycle now) {
             channel_taken_[channel] = now;
             const auto& boxes = request.write ? state.step.stores : state.step.loads;
             channel_bytes_[channel] = boxes[request.box].bytes();
-            host_.transfer(index_, channel, id, request.step, request.write, boxes[request.box]);
+            host_.transfer(index_, channel, id, request.step, request.write, *part.command, boxes[request.box]);
         }
     }
 }

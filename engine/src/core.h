@@ -54,7 +54,7 @@ class CoreHost {
     virtual ~CoreHost() = default;
     virtual void schedule(Cycle at, std::size_t core, UnitEvent event, std::uint32_t part, std::uint64_t step) = 0;
     virtual void transfer(std::size_t core, std::uint32_t channel, std::uint32_t part, std::uint64_t step, bool write,
-                          const Box& box) = 0;
+                          const CommandState& command, const Box& box) = 0;
     virtual void occupied(Unit unit, std::size_t core, std::uint32_t index, const CommandState& command, Cycle begin,
                           Cycle end, Bytes bytes) = 0;
     virtual void part_done(CommandState& command) = 0;

@@ -64,5 +64,7 @@ std::vector<Completion> Engine::completions() { return impl_->simulation.complet
 const Stats& Engine::stats() const { return impl_->simulation.stats(); }
 std::vector<ChannelStats> Engine::channels() const { return impl_->simulation.channels(); }
 const std::vector<Interval>& Engine::intervals() const { return impl_->simulation.intervals(); }
+void Engine::record_accesses(bool on) { impl_->simulation.record_accesses(on); }
+const std::vector<Access>& Engine::accesses() const { return impl_->simulation.accesses(); }
 
 }  // namespace acalsim

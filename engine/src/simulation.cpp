@@ -92,6 +92,7 @@ void Simulation::start_epoch(Cycle now) {
     nodes_.clear();
     by_id_.clear();
     uses_.clear();
+    accesses_.clear();
     memory_->reset();
     link_.reset();
     for (auto& core : cores_) core->reset();
@@ -164,6 +165,11 @@ void Simulation::leave_memory(const TransferEnd& transfer) {
 void Simulation::end_transfer(std::uint32_t id) {
     ++stats_.events;
     const Flying flying = flying_[id];
+    if (records_accesses_) {
+        flying.box.for_each_run([&](std::uint64_t address, Bytes bytes) {
+            accesses_.push_back({flying.begin, time_, address, bytes, flying.command, flying.write});
+        });
+    }
     cores_[flying.core]->on_transfer(time_, flying.channel, flying.part, flying.step, flying.write, flying.end);
 }
 
@@ -188,10 +194,19 @@ void Simulation::schedule(Cycle at, std::size_t core, UnitEvent event, std::uint
 }
 
 void Simulation::transfer(std::size_t core, std::uint32_t channel, std::uint32_t part, std::uint64_t step, bool write,
-                          const Box& box) {
+                          const CommandState& command, const Box& box) {
     const auto id = static_cast<std::uint32_t>(core * config_.dma.channels + channel);
     flying_.resize(std::max<std::size_t>(flying_.size(), id + 1));
-    flying_[id] = {core, channel, part, step, write, link_.cross(core, time_, box.bytes()), {}};
+    flying_[id] = {core,
+                   channel,
+                   part,
+                   step,
+                   write,
+                   link_.cross(core, time_, box.bytes()),
+                   {},
+                   time_,
+                   command.record.id,
+                   records_accesses_ ? box : Box()};
     memory_->issue(time_, {id, static_cast<std::uint32_t>(core), write, box});
 }
 

@@ -38,6 +38,8 @@ class Simulation final : private CoreHost {
     const Stats& stats() const { return stats_; }
     std::vector<ChannelStats> channels() const { return memory_->channels(); }
     const std::vector<Interval>& intervals() const { return uses_.all(); }
+    void record_accesses(bool on) { records_accesses_ = on; }
+    const std::vector<Access>& accesses() const { return accesses_; }
 
   private:
     struct Node {
@@ -78,11 +80,14 @@ class Simulation final : private CoreHost {
         bool write;
         Cycle link_free;
         TransferEnd end;
+        Cycle begin;
+        std::uint32_t command;
+        Box box;  // where accesses are recorded
     };
 
     void schedule(Cycle at, std::size_t core, UnitEvent event, std::uint32_t part, std::uint64_t step) override;
     void transfer(std::size_t core, std::uint32_t channel, std::uint32_t part, std::uint64_t step, bool write,
-                  const Box& box) override;
+                  const CommandState& command, const Box& box) override;
     void occupied(Unit unit, std::size_t core, std::uint32_t index, const CommandState& command, Cycle begin, Cycle end,
                   Bytes bytes) override;
     void part_done(CommandState& command) override;
@@ -111,6 +116,8 @@ class Simulation final : private CoreHost {
     std::vector<Flying> flying_;
     std::vector<TransferEnd> ended_;
     Uses uses_;
+    bool records_accesses_ = false;
+    std::vector<Access> accesses_;
     std::vector<Completion> completed_;
     Stats stats_;
     Cycle epoch_ = 0, time_ = 0, launcher_free_ = 0;

@@ -74,6 +74,7 @@ class ACALSimBackend:
             host beside it, and refuses them always.
         place: "auto", "cpu" or "accelerator".
         build: "image" runs Programs with the generic firmware, "c" as generated and compiled C.
+        trace_memory: with mode "simulate": a file for the accelerator's accesses to memory, one line each.
         inline_kernels: with mode "codegen": everything on the CPU, products and arithmetic of f32 as loops.
 
     One backend holds one machine session: its RAM, and the weights of all models compiled with it. The class itself is
@@ -102,6 +103,7 @@ class ACALSimBackend:
         functional: str | None = None,
         build: str = "image",
         inline_kernels: bool = False,
+        trace_memory: str | Path | None = None,
     ) -> None:
         if mode not in MODES:
             raise UnknownNameError("mode", mode, MODES)
@@ -115,6 +117,10 @@ class ACALSimBackend:
                 f"inline_kernels is for mode='codegen' and the CPU, got mode={mode!r}, place={place!r}; leave it out"
             )
         place = "cpu" if inline_kernels else place
+        if trace_memory is not None and (mode != "simulate" or build == "c"):
+            raise UsageError(
+                f"trace_memory is for mode='simulate' and build='image', got {mode!r} and {build!r}; leave it out"
+            )
         self.mode = mode
         self.verbose = verbose
         self.output_dir = None if output_dir is None else files.make_folder(output_dir, "choose another output_dir")
@@ -123,6 +129,7 @@ class ACALSimBackend:
         self.functional = functional
         self.build = build
         self.inline_kernels = inline_kernels
+        self._trace_memory = trace_memory
         self._is_c_form = mode == "codegen" or build == "c"  # which no host stands beside
         self.target = Target(HardwareConfig.load(hardware), place, "error" if self._is_c_form else fallback)
         self.compiler = ACALSimCompiler(verbose=verbose)
@@ -136,7 +143,8 @@ class ACALSimBackend:
         self._report_bytes = 0
         self._arguments = {"mode": mode, "verbose": verbose, "output_dir": output_dir, "qemu_config": qemu_config,
                            "hardware": self.target.hardware, "machine": machine, "fallback": fallback, "place": place,
-                           "functional": functional, "build": build, "inline_kernels": inline_kernels}  # fmt: skip
+                           "functional": functional, "build": build, "inline_kernels": inline_kernels,
+                           "trace_memory": trace_memory}  # fmt: skip
         if mode == "simulate":
             _ = self.session  # a machine that cannot start says so here, not inside the first call of a model
 
@@ -188,7 +196,13 @@ class ACALSimBackend:
         with self.lock:
             if "weights" in self.__dict__:  # another thread was faster
                 return self.__dict__["weights"]  # type: ignore[no-any-return]
-            session = Session(self.target.hardware, self.machine, functional=self.functional, settings=self.qemu_config)
+            session = Session(
+                self.target.hardware,
+                self.machine,
+                functional=self.functional,
+                settings=self.qemu_config,
+                trace_memory=self._trace_memory,
+            )
             session.register(self)
             cache = self.__dict__["weights"] = WeightCache(session)
             return cache

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from acalsim_backend.compiler import ACALSimCompiler
 from acalsim_backend.errors import InputError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.ir import FX_TO_ACALSIM_OP, ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc, get_acalsim_op_type
@@ -159,3 +160,11 @@ def test_are_memory_and_cycles_estimated_from_the_fields() -> None:
     assert ir.estimate_memory() == 40 + 12
     assert ir.estimate_cycles() == 107
     assert ir.print_ir() == str(ir)
+
+
+def test_are_operations_named_by_type_and_position() -> None:
+    def matmul(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return torch.matmul(x, w) + bias
+
+    ir = ACALSimCompiler().compile(matmul, [torch.randn(8, 16), torch.randn(16, 8), torch.randn(8)])
+    assert [op.name for op in ir.ops] == ["matmul_0", "add_1"]

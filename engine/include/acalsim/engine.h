@@ -64,6 +64,15 @@ struct Interval {
     Bytes bytes;  // that the DMA moved
 };
 
+/// A contiguous piece of a DMA transfer, which was on its way from `begin` to `end`.
+struct Access {
+    Cycle begin, end;
+    std::uint64_t address;
+    Bytes bytes;
+    std::uint32_t command;
+    std::uint32_t write;
+};
+
 /// Totals since the engine was made.
 struct Stats {
     std::uint64_t commands = 0;
@@ -136,6 +145,12 @@ class Engine {
     /// and unit.
     const std::vector<Interval>& intervals() const;
     static constexpr std::size_t kMostIntervals = std::size_t{1} << 16;
+
+    /// Whether accesses are recorded from the next canonical state on: all of them, so it is not bounded.
+    void record_accesses(bool on);
+
+    /// What was recorded since the canonical state, in order of the transfers' ends.
+    const std::vector<Access>& accesses() const;
 
   private:
     class Impl;

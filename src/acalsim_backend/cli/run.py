@@ -57,6 +57,12 @@ def run(
         int | None, typer.Option("--gdb", metavar="PORT", help="qemu: stop at _start and wait for gdb.")
     ] = None,
     trace_mmio: TraceMmio = None,
+    trace_memory: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace-memory", parser=options.path, metavar="FILE", help="Write the accelerator's memory accesses there."
+        ),
+    ] = None,
     build: Annotated[
         Build, typer.Option(help="image for the generic firmware, or c: generate C, compile it, run that.")
     ] = Build.image,
@@ -65,12 +71,16 @@ def run(
     from acalsim_backend.machine.base import check_machine
     from acalsim_backend.models import check_target
 
+    if trace_memory is not None and (mode is not Mode.simulate or build is Build.c):
+        raise UsageError("--trace-memory is for --mode simulate and --build image; leave it out")
     if json is not None and mode is not Mode.simulate:
         raise UsageError(f"--json writes a report, and --mode {mode} makes none; use --mode simulate")
     check_target(target)
     hardware = options.load_hardware(hw, options.overrides(set_ or ()) | ({} if cpu is None else {"cpu.isa": cpu}))
     check_machine(machine)
     settings = _qemu_settings(machine, gdb, trace_mmio) | {"build": build.value}
+    if trace_memory is not None:
+        settings["trace_memory"] = trace_memory
     options.check_places(out, json)
     if mode is not Mode.simulate:
         with _user_code():

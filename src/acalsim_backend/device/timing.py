@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import NamedTuple
 
 from acalsim_backend._engine import Completion, Engine
 from acalsim_backend.device.limits import Channel
@@ -22,9 +23,12 @@ from acalsim_backend.program.enums import ALIGNMENT, DType
 
 __all__ = ["Completion", "SegmentTiming", "Timing", "energy_pj", "engine_config"]
 
+ACCESS_FIELDS = (
+    ("begin", "<u8"), ("end", "<u8"), ("address", "<u8"), ("bytes", "<u8"), ("command", "<u4"), ("write", "<u4")
+)  # fmt: skip
+"""Names and types of a recorded access, packed; times in cycles from the doorbell."""
 _MEMO_SEGMENTS = 4096
 _MEMO_BYTES = 64 << 20
-"""Bytes; what tensors start at multiples of, wherever they lie."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +36,15 @@ class SegmentTiming:
     """What the engine says of one segment, in device cycles from its doorbell.
 
     ``completions`` are in order of completion, ``channels`` those of the memory, ``uses`` what its units were used
-    for, packed as :class:`Engine` gives them. ``memoised`` is True when an equal segment had been timed before.
+    for, packed as :class:`Engine` gives them; ``accesses`` likewise, of a Timing that traces memory. ``memoised`` is
+    True when an equal segment had been timed before.
     """
 
     cycles: int
     completions: tuple[Completion, ...]
     channels: tuple[Channel, ...] = ()
     uses: bytes = field(default=b"", repr=False)
+    accesses: bytes = field(default=b"", repr=False)
     memoised: bool = False
 
 
@@ -47,16 +53,19 @@ class Timing:
 
     A segment's cycles depend on its commands and the hardware alone: where in RAM its tensors happen to lie does not
     count, only which of them share bytes. So equal segments are timed once. Threads that share a Timing take turns.
+    With ``trace_memory`` every segment comes with its accesses to memory.
 
     Raises:
         HardwareError: the memory does not work at that bandwidth, or its interleaving does not suit it.
     """
 
-    def __init__(self, hardware: HardwareConfig) -> None:
+    def __init__(self, hardware: HardwareConfig, trace_memory: bool = False) -> None:
+        self._traces = trace_memory
         try:
             self._engine = Engine(engine_config(hardware))
         except ValueError as error:
             raise HardwareError(f"{hardware.name}: {error}") from None
+        self._engine.record_accesses(trace_memory)
         self._memo: OrderedDict[bytes, SegmentTiming] = OrderedDict()
         self._memo_bytes = 0
         self._now = 0
@@ -74,7 +83,10 @@ class Timing:
             ValueError: a command is malformed or its smallest tile does not fit on chip.
         """
         with self._lock:
-            return self._segment(commands, progress)
+            timing = self._segment(commands, progress)
+        if self._traces:
+            return replace(timing, accesses=_moved_back(timing.accesses, canonical(commands)[1]))
+        return timing
 
     def estimate(self, commands: Sequence[bytes]) -> float:
         """Cycles that the commands take about, one after the other, as the engine's mapper expects.
@@ -85,13 +97,13 @@ class Timing:
             ValueError: as :meth:`segment`.
         """
         with self._lock:
-            return sum(self._engine.estimate(command) for command in canonical(commands))
+            return sum(self._engine.estimate(command) for command in canonical(commands)[0])
 
     def _segment(self, commands: Sequence[bytes], progress: Callable[[float, int], object] | None) -> SegmentTiming:
         raw = _digest(commands)
         known = self._memo.get(raw)
         if known is None:
-            commands = canonical(commands)
+            commands, _ = canonical(commands)
             key = _digest(commands)
             known = self._memo.get(key)
         if known is not None:
@@ -107,18 +119,21 @@ class Timing:
             self._engine.abandon()
             raise
         channels = tuple(Channel(c.bytes_read, c.bytes_written, c.bursts, c.row_hits) for c in self._engine.channels())
-        timing = SegmentTiming(self._now - begin, completions, channels, self._engine.intervals())
+        timing = SegmentTiming(
+            self._now - begin, completions, channels, self._engine.intervals(), self._engine.accesses()
+        )
         for alias in {key, raw}:
             self._remember(alias, replace(timing, memoised=True))
         return timing
 
     def _remember(self, key: bytes, timing: SegmentTiming) -> None:
         if key not in self._memo:
-            self._memo_bytes += len(timing.uses)
+            self._memo_bytes += len(timing.uses) + len(timing.accesses)
         self._memo[key] = timing
         self._memo.move_to_end(key)
         while len(self._memo) > _MEMO_SEGMENTS or (self._memo_bytes > _MEMO_BYTES and len(self._memo) > 2):
-            self._memo_bytes -= len(self._memo.popitem(last=False)[1].uses)
+            _, oldest = self._memo.popitem(last=False)
+            self._memo_bytes -= len(oldest.uses) + len(oldest.accesses)
 
     def stats(self) -> dict[str, int]:
         """Totals over everything that was timed (memoised segments count once)."""
@@ -134,7 +149,15 @@ def _digest(commands: Sequence[bytes]) -> bytes:
     return digest.digest()
 
 
-def canonical(commands: Sequence[bytes]) -> list[bytes]:
+class Move(NamedTuple):
+    """Bytes ``[low, high)`` of guest RAM that were moved by ``by``."""
+
+    low: int
+    high: int
+    by: int
+
+
+def canonical(commands: Sequence[bytes]) -> tuple[list[bytes], list[Move]]:
     """The commands with their tensors moved together, in order of first use, from a fixed address on.
 
     Operands whose bytes overlap move as one; every address keeps its place within 64 bytes. Commands that do not
@@ -143,7 +166,7 @@ def canonical(commands: Sequence[bytes]) -> list[bytes]:
     try:
         decoded = [decode(command) for command in commands]
     except ProgramError:
-        return list(commands)
+        return list(commands), []
     operands = [(i, at, view.extent) for i, command in enumerate(decoded) for _, _, at, view in command.operands()]
     blocks: list[list[int]] = []  # low, high: disjoint, ascending
     for low, high in sorted(extent for _, _, extent in operands):
@@ -164,7 +187,19 @@ def canonical(commands: Sequence[bytes]) -> list[bytes]:
             cursor += end - start
         (address,) = struct.unpack_from("<Q", buffers[i], at)
         struct.pack_into("<Q", buffers[i], at, address + moved[number])
-    return [bytes(buffer) for buffer in buffers]
+    moves = [Move(blocks[number][0], blocks[number][1], by) for number, by in moved.items()]
+    return [bytes(buffer) for buffer in buffers], moves
+
+
+def _moved_back(accesses: bytes, moves: Sequence[Move]) -> bytes:
+    """Accesses of moved commands with the addresses that the tensors really have."""
+    import numpy as np
+
+    found = np.frombuffer(accesses, list(ACCESS_FIELDS)).copy()
+    moved = found["address"].copy()
+    for low, high, by in moves:
+        found["address"][(moved >= low + by) & (moved < high + by)] -= np.array(by).astype(np.uint64)
+    return found.tobytes()
 
 
 _MAC_ENERGY = {

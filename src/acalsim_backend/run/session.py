@@ -6,7 +6,8 @@ import gc
 import os
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -28,6 +29,7 @@ from acalsim_backend.program.image import ImageHeader, build_image
 from acalsim_backend.program.program import Program, Tensor, TensorKind
 from acalsim_backend.run.budget import instruction_budget
 from acalsim_backend.run.heap import Block, Heap
+from acalsim_backend.run.memory_trace import MemoryTrace
 from acalsim_backend.run.timeline import CommandTiming, UnitUses, command_timings, unit_uses, untimed
 
 __all__ = ["Block", "CommandTiming", "LoadedProgram", "RunResult", "Session", "open_sessions"]
@@ -148,6 +150,7 @@ class Session:
     Any thread may use it: one at a time is inside, under ``lock``. ``functional`` names the functional model of the
     accelerator (default: torch where installed). ``watchdog`` is the number of instructions a run may retire (default:
     a generous bound from the Program's own work). ``settings`` are the machine's own, such as a QemuConfig.
+    ``trace_memory`` is a file for the accelerator's accesses to memory.
 
     Raises:
         UnknownNameError: no such machine or functional model.
@@ -161,6 +164,7 @@ class Session:
         functional: str | None = None,
         watchdog: int | None = None,
         settings: object | None = None,
+        trace_memory: str | Path | None = None,
     ) -> None:
         self.hardware = hardware
         self.machine = machine
@@ -171,7 +175,14 @@ class Session:
         self._heap = Heap(self.ram)
         self._watchdog = watchdog
         self._timed = machine_class.timed
-        self._devices: tuple[Device, ...] = make_devices(self.ram, hardware, functional) if self._timed else ()
+        if trace_memory is not None and not self._timed:
+            raise UsageError(
+                f"machine {machine} has no accelerator whose accesses could be traced; use machine unicorn"
+            )
+        self._memory_trace = MemoryTrace(trace_memory) if trace_memory is not None else None
+        self._devices: tuple[Device, ...] = (
+            make_devices(self.ram, hardware, functional, trace_memory is not None) if self._timed else ()
+        )
         running = _Running(self.ram)
         self._running = running
         self._machine = machine_class(Platform(self.ram, hardware, self._devices, running.host_call, settings))
@@ -304,7 +315,11 @@ class Session:
         }
         if not self._timed:
             return RunResult(outputs, untimed(loaded.program.commands), None, None, None, None, False, uart)
-        return read_result(loaded.program, self.hardware, self._devices, header, loaded.records, outputs, uart)
+        result = read_result(loaded.program, self.hardware, self._devices, header, loaded.records, outputs, uart)
+        if self._memory_trace is not None:
+            self._memory_trace.write(loaded.program, result.units)
+            result = replace(result, units=tuple(replace(u, accesses=b"") for u in result.units))
+        return result
 
     def close(self) -> None:
         """End the machine; it runs nothing after this. Closing twice is harmless."""
@@ -312,6 +327,8 @@ class Session:
             if self._closed:
                 return
             self._closed = True
+            if self._memory_trace is not None:
+                self._memory_trace.close()
             if not self._is_foreign():  # the process that we were forked from still uses it
                 self._machine.close()
             # guest RAM goes with the last block that somebody holds
@@ -425,11 +442,13 @@ def _accelerators(devices: Sequence[Device]) -> list[ComputeDevice]:
     return [d for d in devices if isinstance(d, ComputeDevice)]
 
 
-def make_devices(ram: Ram, hardware: HardwareConfig, functional: str | None) -> tuple[Device, ...]:
+def make_devices(
+    ram: Ram, hardware: HardwareConfig, functional: str | None, trace_memory: bool = False
+) -> tuple[Device, ...]:
     """Devices in the order of the memory map."""
     from acalsim_backend.device.timing import Timing  # needs the engine, which machines without timing do without
 
-    model, timer = create_functional(functional, ram), Timing(hardware)
+    model, timer = create_functional(functional, ram), Timing(hardware, trace_memory)
     accelerators = (ComputeDevice(ram, hardware, model, timer, i) for i in range(hardware.devices))
     return EchoDevice(hardware), *accelerators
 

@@ -39,13 +39,14 @@ class CommandTiming:
 class UnitUses:
     """What the units of one device did in one segment, which began at ``start_cycle`` of the Program.
 
-    ``uses`` is as the engine gives it, in cycles from the segment's doorbell; its command 0 is the report's row
-    ``first_row``.
+    ``uses`` and ``accesses`` (where memory is traced) are as the engine gives them, in cycles from the segment's
+    doorbell; its command 0 is the report's row ``first_row``.
     """
 
     device: int
     start_cycle: int
     uses: bytes = field(repr=False)
+    accesses: bytes = field(default=b"", repr=False)
     first_row: int = 0
 
 
@@ -105,6 +106,6 @@ def unit_uses(
     waited = 0
     for device, segment in segments:
         begin = hardware.cpu_to_device_cycles(segment.instructions - instret_begin) + waited
-        found.append(UnitUses(device, begin, segment.timing.uses))
+        found.append(UnitUses(device, begin, segment.timing.uses, segment.timing.accesses))
         waited += segment.timing.cycles
     return tuple(found)
