@@ -43,7 +43,7 @@ class Graph:
     def _argument(self, name: str, shape: tuple[int, ...] = (4, 16), **kind: Any) -> str:
         self.ir.arguments[name] = len(self.ir.arguments)
         if kind.get("is_input"):
-            self.ir.inputs.append(name)
+            self.ir.input_names.append(name)
         return self.ir.add_tensor(TensorDesc(name, shape, **kind)).name
 
     def op(self, kind: str, *inputs: str, shape: tuple[int, ...] = (4, 16), roles: str = "self", **attrs: Any) -> str:
@@ -68,7 +68,7 @@ class Graph:
         return self.op("CAT", *parts, shape=(rows, 16), roles=roles)
 
     def done(self, *outputs: str) -> ACALSimIR:
-        self.ir.outputs = list(outputs)
+        self.ir.output_names = list(outputs)
         for name in outputs:
             self.ir.tensors[name].is_output = True
         return self.ir

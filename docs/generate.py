@@ -36,7 +36,7 @@ def abi_page() -> Iterator[str]:
     yield (
         "32 bytes: `u16 opcode, u16 version, u32 size, u32 id, u16 placement, u16 device, u32 origin_first, "
         "u16 origin_count, u16 n_deps, u32 dep_offset, u32 reserved`. `size` is a multiple of "
-        f"{enums.COMMAND_ALIGN}. The fields of the opcode follow, then the ids of the commands it depends on.\n"
+        f"{enums.ALIGNMENT}. The fields of the opcode follow, then the ids of the commands it depends on.\n"
     )
     yield "## Operand\n"
     yield (

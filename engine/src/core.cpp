@@ -1,6 +1,7 @@
 #include "core.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "acalsim/scratchpad.h"
 
@@ -62,8 +63,8 @@ void Core::dispatch(Cycle now) {
         for (std::size_t i = 0; i < active_.size(); ++i) {
             while (fill(now, active_[i])) progress_ = true;
         }
-        while (start_array(now)) progress_ = true;
-        while (start_vector(now)) progress_ = true;
+        while (start(now, kArrays)) progress_ = true;
+        while (start(now, kVectorUnit)) progress_ = true;
     } while (progress_);
     issue(now);
     active_.erase(
@@ -138,132 +139,174 @@ void Core::make_room(Part& part, const Step& step) {
     }
 }
 
-/// Takes space for the next step of a part and queues its loads; false when there is nothing to take or no room.
-bool Core::fill(Cycle now, std::uint32_t id) {
-    Part& part = parts_[id];
-    if (part.exhausted) return false;
-    if (!part.allocating) {
-        if (!may_allocate(part)) {
-            set_wait(now, part, part.waits_space, true, Activity::kSpace);
-            return false;
-        }
-        part.allocating = true;
-    }
-    if (!fetch_steps(part)) {
-        part.exhausted = true;
-        part.allocating = false;
-        queue_stores(part, part.end());
-        set_wait(now, part, part.waits_space, false, Activity::kSpace);
-        if (part.steps.empty()) {
-            part.finished = true;
-            host_.part_done(*part.command);
-        }
-        return true;
-    }
-    const Step& step = part.pending;
-    if (step.after_all) queue_stores(part, part.end());
-    make_room(part, step);
+/// Whether the part may take space, from now on until its last step has.
+bool Core::start_allocating(Cycle now, Part& part) {
+    if (part.allocating) return true;
+    part.allocating = may_allocate(part);
+    if (!part.allocating) set_wait(now, part, part.waits_space, true, Activity::kSpace);
+    return part.allocating;
+}
+
+/// All steps of the part have been taken.
+void Core::exhaust(Cycle now, Part& part) {
+    part.exhausted = true;
+    part.allocating = false;
+    queue_stores(part, part.end());
+    set_wait(now, part, part.waits_space, false, Activity::kSpace);
+    if (!part.steps.empty()) return;
+    part.finished = true;
+    host_.part_done(*part.command);
+}
+
+/// Whether the step can be taken at `now`; the part waits for what is missing.
+bool Core::has_room(Cycle now, Part& part, const Step& step) {
     const bool pass = step.after_all && !part.steps.empty();
     const bool space = !pass && (step.scratch > scratch_free_ || step.accumulator > accumulator_free_);
     set_wait(now, part, part.waits_pass, pass, Activity::kPass);
     set_wait(now, part, part.waits_space, space, Activity::kSpace);
-    if (pass || space) return false;
+    return !pass && !space;
+}
 
+/// The unit that streams the step's operands waits for banks that the next step's loads are written to.
+void Core::add_bank_delay(Part& part, Step& step) {
+    Work& streaming = step.array.busy > 0 ? step.array : step.vector;
+    if (streaming.busy == 0) return;
+    BankWrites writes;
+    if (part.has_following) {
+        for (const Box& box : part.following.loads) writes.add(config_.scratchpad, box);
+    }
+    const Cycle delay =
+        bank_delay(config_.scratchpad, streaming.busy, step.scratchpad_traffic, part.kept + step.scratch, writes);
+    streaming.busy += delay;
+    part.command->record.bank_conflict_cycles += delay;
+}
+
+/// Takes the step's space.
+void Core::allocate(Part& part, const Step& step) {
     scratch_free_ -= step.scratch;
     accumulator_free_ -= step.accumulator;
     part.scratch += step.scratch;
     part.accumulator += step.accumulator;
-    part.least_scratch += step.scratch;
-    const std::uint64_t index = part.end();
-    StepState state;
-    state.step = std::move(part.pending);
-    part.pending = Step{};
-    part.has_pending = false;
-    state.loads_left = state.step.loads.size();
-    state.stores_left = state.step.stores.size();
-    Completion& record = part.command->record;
-    Work& streaming = state.step.array.busy > 0 ? state.step.array : state.step.vector;
-    if (streaming.busy > 0) {
-        BankWrites writes;
-        if (part.has_following) {
-            for (const Box& box : part.following.loads) writes.add(config_.scratchpad, box);
-        }
-        const Cycle delay = bank_delay(config_.scratchpad, streaming.busy, state.step.scratchpad_traffic,
-                                       part.kept + state.step.scratch, writes);
-        streaming.busy += delay;
-        record.bank_conflict_cycles += delay;
+    part.kept += step.scratch - step.scratch_release - step.scratch_store;  // may be modulo 2^64
+    part.least_scratch += step.scratch - step.scratch_release;              // as well
+    part.least_accumulator += step.accumulator;
+    if (step.stores.empty()) {
+        part.least_scratch -= step.scratch_store;
+        part.least_accumulator -= step.accumulator_store;
     }
-    part.least_scratch -= state.step.scratch_release;
-    part.kept += state.step.scratch - state.step.scratch_release - state.step.scratch_store;  // may be modulo 2^64
-    part.least_accumulator += state.step.accumulator;
-    if (state.step.stores.empty()) {
-        part.least_scratch -= state.step.scratch_store;
-        part.least_accumulator -= state.step.accumulator_store;
-    }
+}
+
+/// Puts the loads of the newest step behind what the DMA has to do.
+void Core::queue_loads(Cycle now, Part& part) {
+    StepState& state = part.steps.back();
+    const std::uint64_t index = part.end() - 1;
     for (std::uint32_t box = 0; box < state.step.loads.size(); ++box) {
         part.requests.push_back({index, box, false});
         part.command->begin(now, Activity::kLoad);
-        record.bytes_read += state.step.loads[box].bytes();
-        record.scratchpad_bytes += state.step.loads[box].bytes();
         part.loaded += state.step.loads[box].bytes();
     }
     state.loads_until = part.loaded;
-    record.macs += state.step.macs;
-    record.scratchpad_bytes += state.step.scratchpad_traffic;
-    record.accumulator_bytes += state.step.accumulator_traffic;
-    record.vector_ops += state.step.vector_ops;
-    part.steps.push_back(std::move(state));
-    if (part.at(index).loads_left == 0) loaded(now, id, index);
+}
+
+/// Adds what the step moves and computes to its command's record; its stores are added when they are there.
+void Core::count(Completion& record, const Step& step) {
+    for (const Box& box : step.loads) {
+        record.bytes_read += box.bytes();
+        record.scratchpad_bytes += box.bytes();
+    }
+    record.macs += step.macs;
+    record.vector_ops += step.vector_ops;
+    record.scratchpad_bytes += step.scratchpad_traffic;
+    record.accumulator_bytes += step.accumulator_traffic;
+}
+
+/// Takes the next step of a part and queues its loads; false when there is nothing to take or no room.
+bool Core::fill(Cycle now, std::uint32_t id) {
+    Part& part = parts_[id];
+    if (part.exhausted || !start_allocating(now, part)) return false;
+    if (!fetch_steps(part)) {
+        exhaust(now, part);
+        return true;
+    }
+    if (part.pending.after_all) queue_stores(part, part.end());
+    make_room(part, part.pending);
+    if (!has_room(now, part, part.pending)) return false;
+
+    const std::uint64_t index = part.end();
+    StepState& state = part.steps.emplace_back(std::exchange(part.pending, Step{}));
+    part.has_pending = false;
+    add_bank_delay(part, state.step);
+    allocate(part, state.step);
+    queue_loads(now, part);
+    count(part.command->record, state.step);
+    if (state.loads_left == 0) loaded(now, id, index);
     return true;
 }
 
 void Core::loaded(Cycle now, std::uint32_t id, std::uint64_t index) {
     StepState& state = parts_[id].at(index);
-    state.array_ready = now + state.step.array.preload;
     if (state.step.array.busy == 0) {
-        state.array_done = true;
+        state.vector_ready = now;
         if (state.step.vector.busy == 0) computed(now, id, index);
-    } else if (state.array_ready > now) {
-        host_.schedule(state.array_ready, index_, CoreHost::Event::kArrayReady, id, index);
+    } else {
+        state.array_ready = now + state.step.array.preload;
+        if (state.array_ready > now) host_.schedule(state.array_ready, index_, UnitEvent::kArrayReady, id, index);
     }
     progress_ = true;
 }
 
-bool Core::start_array(Cycle now) {
-    for (std::uint32_t id : active_) {
-        Part& part = parts_[id];
-        while (part.next_array < part.end() && part.at(part.next_array).step.array.busy == 0) ++part.next_array;
-        if (part.next_array >= part.end()) continue;
-        StepState& state = part.at(part.next_array);
-        if (state.array_ready > now) continue;
-        set_wait(now, part, part.waits_array, array_busy_, Activity::kArrayTaken);
-        if (array_busy_) continue;
-        array_busy_ = true;
-        part.command->begin(now, Activity::kArray);
-        part.command->record.array_busy += state.step.array.busy;
-        host_.occupied(Unit::kArray, index_, 0, *part.command, now, now + state.step.array.busy, 0);
-        host_.schedule(now + state.step.array.busy, index_, CoreHost::Event::kArrayBusyEnd, id, part.next_array);
-        ++part.next_array;
-        return true;
-    }
-    return false;
-}
+/// What tells the two units that compute apart.
+struct Core::ComputeUnit {
+    Unit name;
+    Work Step::* work;
+    Cycle StepState::* ready;
+    std::uint64_t Part::* next;
+    bool Part::* waits;
+    bool Core::* busy;
+    Cycle Completion::* busy_cycles;
+    Activity works, taken;
+    UnitEvent busy_end;
+};
 
-bool Core::start_vector(Cycle now) {
+const Core::ComputeUnit Core::kArrays{Unit::kArray,
+                                      &Step::array,
+                                      &StepState::array_ready,
+                                      &Part::next_array,
+                                      &Part::waits_array,
+                                      &Core::array_busy_,
+                                      &Completion::array_busy,
+                                      Activity::kArray,
+                                      Activity::kArrayTaken,
+                                      UnitEvent::kArrayBusyEnd};
+const Core::ComputeUnit Core::kVectorUnit{Unit::kVector,
+                                          &Step::vector,
+                                          &StepState::vector_ready,
+                                          &Part::next_vector,
+                                          &Part::waits_vector,
+                                          &Core::vector_busy_,
+                                          &Completion::vector_busy,
+                                          Activity::kVector,
+                                          Activity::kVectorTaken,
+                                          UnitEvent::kVectorBusyEnd};
+
+/// Starts the next step on a unit, of the oldest part that has one ready; false when there is none or the unit is busy.
+bool Core::start(Cycle now, const ComputeUnit& unit) {
     for (std::uint32_t id : active_) {
         Part& part = parts_[id];
-        while (part.next_vector < part.end() && part.at(part.next_vector).step.vector.busy == 0) ++part.next_vector;
-        if (part.next_vector >= part.end()) continue;
-        StepState& state = part.at(part.next_vector);
-        if (!state.array_done || state.loads_left > 0) continue;
-        set_wait(now, part, part.waits_vector, vector_busy_, Activity::kVectorTaken);
-        if (vector_busy_) continue;
-        vector_busy_ = true;
-        part.command->begin(now, Activity::kVector);
-        part.command->record.vector_busy += state.step.vector.busy;
-        host_.occupied(Unit::kVector, index_, 0, *part.command, now, now + state.step.vector.busy, 0);
-        host_.schedule(now + state.step.vector.busy, index_, CoreHost::Event::kVectorBusyEnd, id, part.next_vector);
-        ++part.next_vector;
+        std::uint64_t& next = part.*unit.next;
+        while (next < part.end() && (part.at(next).step.*unit.work).busy == 0) ++next;
+        if (next >= part.end()) continue;
+        const StepState& state = part.at(next);
+        if (state.*unit.ready > now) continue;
+        set_wait(now, part, part.*unit.waits, this->*unit.busy, unit.taken);
+        if (this->*unit.busy) continue;
+        const Cycle busy = (state.step.*unit.work).busy;
+        this->*unit.busy = true;
+        part.command->begin(now, unit.works);
+        part.command->record.*unit.busy_cycles += busy;
+        host_.occupied(unit.name, index_, 0, *part.command, now, now + busy, 0);
+        host_.schedule(now + busy, index_, unit.busy_end, id, next);
+        ++next;
         return true;
     }
     return false;
@@ -287,29 +330,29 @@ void Core::issue(Cycle now) {
     }
 }
 
-void Core::on_event(Cycle now, CoreHost::Event event, std::uint32_t id, std::uint64_t index) {
+void Core::on_event(Cycle now, UnitEvent event, std::uint32_t id, std::uint64_t index) {
     Part& part = parts_[id];
     switch (event) {
-        case CoreHost::Event::kArrayReady: break;  // dispatch does the rest
-        case CoreHost::Event::kArrayBusyEnd: {
+        case UnitEvent::kArrayReady: break;  // dispatch does the rest
+        case UnitEvent::kArrayBusyEnd: {
             array_busy_ = false;
             StepState& state = part.at(index);
             release(part, state.step.scratch_release, 0);
-            host_.schedule(now + state.step.array.drain, index_, CoreHost::Event::kArrayDrained, id, index);
+            host_.schedule(now + state.step.array.drain, index_, UnitEvent::kArrayDrained, id, index);
             break;
         }
-        case CoreHost::Event::kArrayDrained: {
+        case UnitEvent::kArrayDrained: {
             part.command->end(now, Activity::kArray);
             StepState& state = part.at(index);
-            state.array_done = true;
+            state.vector_ready = now;
             if (state.step.vector.busy == 0) computed(now, id, index);
             break;
         }
-        case CoreHost::Event::kVectorBusyEnd:
+        case UnitEvent::kVectorBusyEnd:
             vector_busy_ = false;
-            host_.schedule(now + part.at(index).step.vector.drain, index_, CoreHost::Event::kVectorDrained, id, index);
+            host_.schedule(now + part.at(index).step.vector.drain, index_, UnitEvent::kVectorDrained, id, index);
             break;
-        case CoreHost::Event::kVectorDrained:
+        case UnitEvent::kVectorDrained:
             part.command->end(now, Activity::kVector);
             computed(now, id, index);
             break;

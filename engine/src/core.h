@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "acalsim/config.h"
@@ -44,12 +45,14 @@ class CommandState {
     std::array<int, 9> active_{};
 };
 
+/// What a core has scheduled for a later cycle.
+enum class UnitEvent : std::uint8_t { kArrayReady, kArrayBusyEnd, kArrayDrained, kVectorBusyEnd, kVectorDrained };
+
 /// What a core asks of the engine around it.
 class CoreHost {
   public:
-    enum class Event : std::uint8_t { kArrayReady, kArrayBusyEnd, kArrayDrained, kVectorBusyEnd, kVectorDrained };
     virtual ~CoreHost() = default;
-    virtual void schedule(Cycle at, std::size_t core, Event event, std::uint32_t part, std::uint64_t step) = 0;
+    virtual void schedule(Cycle at, std::size_t core, UnitEvent event, std::uint32_t part, std::uint64_t step) = 0;
     virtual void transfer(std::size_t core, std::uint32_t channel, std::uint32_t part, std::uint64_t step, bool write,
                           const Box& box) = 0;
     virtual void occupied(Unit unit, std::size_t core, std::uint32_t index, const CommandState& command, Cycle begin,
@@ -69,20 +72,22 @@ class Core {
     void add(CommandState& command, std::unique_ptr<StepStream> stream);
     /// Starts everything that can start at `now`.
     void dispatch(Cycle now);
-    void on_event(Cycle now, CoreHost::Event event, std::uint32_t id, std::uint64_t index);
-    void on_transfer(Cycle now, std::uint32_t channel, std::uint32_t id, std::uint64_t index, bool write,
+    void on_event(Cycle now, UnitEvent event, std::uint32_t part, std::uint64_t step);
+    void on_transfer(Cycle now, std::uint32_t channel, std::uint32_t part, std::uint64_t step, bool write,
                      const TransferEnd& end);
 
   private:
     struct StepState {
         Step step;
-        std::size_t loads_left = 0;
-        Bytes loads_until = 0;  // by the part's steps up to this one
-        std::size_t stores_left = 0;
-        Cycle array_ready = kNever;  // operands there and stationary ones preloaded
-        bool array_done = false;
+        std::size_t loads_left, stores_left;
+        Bytes loads_until = 0;        // by the part's steps up to this one
+        Cycle array_ready = kNever;   // operands there and stationary ones preloaded
+        Cycle vector_ready = kNever;  // operands there and the array done with them
         bool computed = false;
         bool done = false;
+
+        explicit StepState(Step&& taken)
+            : step(std::move(taken)), loads_left(step.loads.size()), stores_left(step.stores.size()) {}
     };
     struct Request {
         std::uint64_t step;
@@ -109,13 +114,22 @@ class Core {
         std::uint64_t end() const { return first + steps.size(); }
         StepState& at(std::uint64_t index) { return steps[index - first]; }
     };
+    struct ComputeUnit;
+    static const ComputeUnit kArrays, kVectorUnit;
+
     bool fill(Cycle now, std::uint32_t id);
-    bool fetch_steps(Part& part);
     bool may_allocate(const Part& part) const;
+    bool start_allocating(Cycle now, Part& part);
+    bool fetch_steps(Part& part);
+    void exhaust(Cycle now, Part& part);
     void queue_stores(Part& part, std::uint64_t end);
     void make_room(Part& part, const Step& step);
-    bool start_array(Cycle now);
-    bool start_vector(Cycle now);
+    bool has_room(Cycle now, Part& part, const Step& step);
+    void add_bank_delay(Part& part, Step& step);
+    void allocate(Part& part, const Step& step);
+    void queue_loads(Cycle now, Part& part);
+    static void count(Completion& record, const Step& step);
+    bool start(Cycle now, const ComputeUnit& unit);
     void issue(Cycle now);
     void loaded(Cycle now, std::uint32_t id, std::uint64_t index);
     void computed(Cycle now, std::uint32_t id, std::uint64_t index);

@@ -3,25 +3,31 @@
 #include <map>
 
 #include "check.h"
-#include "memory/dram_channel.h"
+#include "memory/dram/channel.h"
 
 using namespace acalsim;
 using Kind = DramCommand::Kind;
 
 namespace {
 
-DramTiming base() {
-    DramTiming t = find_dram_standard("DDR4-2400")->timing;
-    t.refresh = Refresh::kNone;
-    return t;
+DramTiming base() { return kDdr4_2400.timing; }
+
+MemoryConfig policies(const char* refresh = "none", bool closed_page = false, bool fast_path = true) {
+    MemoryConfig memory;
+    memory.refresh = refresh;
+    memory.closed_page = closed_page;
+    memory.fast_path = fast_path;
+    return memory;
 }
+
+const DramStandard* const kStandards[] = {&kDdr4_2400, &kLpddr5_6400, &kHbm2};
 
 std::uint64_t page_bursts(const DramTiming& t) { return t.row / t.burst * t.groups; }
 
 /// Serves the given streams, all visible from clock 0, and returns the commands in issue order.
 std::vector<DramCommand> serve(const DramTiming& t, const std::vector<std::pair<bool, std::vector<Piece>>>& streams,
-                               bool fast = true, std::uint64_t window = 64) {
-    DramChannel channel(t, streams.size(), window, 0, fast);
+                               const MemoryConfig& memory = policies()) {
+    DramChannel channel(t, memory, streams.size(), 64, 0);
     std::vector<DramCommand> commands;
     channel.set_trace(&commands);
     for (std::size_t i = 0; i < streams.size(); ++i) channel.start(0, i, 0, i, streams[i].first, streams[i].second);
@@ -125,7 +131,7 @@ TEST(wtr, "do reads after writes wait for tWTR, the longer one in the same group
     for (std::uint64_t group : {std::uint64_t{0}, std::uint64_t{1}}) {
         DramTiming t = base();
         t.nWTRS = 7;
-        DramChannel channel(t, 2, 64, 0, true);
+        DramChannel channel(t, policies(), 2, 64, 0);
         std::vector<DramCommand> c;
         channel.set_trace(&c);
         channel.start(0, 0, 0, 0, true, {{0, 1}});
@@ -138,9 +144,8 @@ TEST(wtr, "do reads after writes wait for tWTR, the longer one in the same group
 }
 
 TEST(refresh_all, "does an all-bank refresh come every tREFI and block for tRFC?") {
-    DramTiming t = base();
-    t.refresh = Refresh::kAllBank;
-    const auto c = serve(t, {{false, {{0, 8192}}}});
+    const DramTiming t = base();
+    const auto c = serve(t, {{false, {{0, 8192}}}}, policies("all_bank"));
     const auto refreshes = times(c, Kind::kRefreshAll);
     CHECK(refreshes.size() >= 3);
     CHECK(refreshes.at(0) >= t.nREFI && refreshes.at(0) <= t.nREFI + t.nRAS + t.nRP);
@@ -149,9 +154,7 @@ TEST(refresh_all, "does an all-bank refresh come every tREFI and block for tRFC?
 }
 
 TEST(refresh_bank, "does per-bank refresh reach every bank once in each tREFI?") {
-    DramTiming t = find_dram_standard("HBM2")->timing;
-    t.refresh = Refresh::kPerBank;
-    const auto c = serve(t, {{false, {{0, 40000}}}});
+    const auto c = serve(kHbm2.timing, {{false, {{0, 40000}}}}, policies("per_bank"));
     std::map<std::pair<std::uint64_t, std::uint64_t>, int> seen;
     int count = 0;
     for (const DramCommand& command : c) {
@@ -164,7 +167,7 @@ TEST(refresh_bank, "does per-bank refresh reach every bank once in each tREFI?")
 
 TEST(first_ready, "is a row hit served before an older row miss?") {
     const DramTiming t = base();
-    DramChannel channel(t, 2, 64, 0, true);
+    DramChannel channel(t, policies(), 2, 64, 0);
     std::vector<DramCommand> c;
     channel.set_trace(&c);
     channel.start(0, 0, 0, 5, false, {{0, 4}});
@@ -181,11 +184,53 @@ TEST(first_ready, "is a row hit served before an older row miss?") {
     CHECK(rows.at(5) != 0);
 }
 
+namespace {
+
+/// First come, first served, rows in the order in which they were asked for.
+class Fcfs final : public DramScheduler {
+  public:
+    void reset() override {}
+    std::vector<Piece> arrange(std::size_t, const std::vector<Piece>& pieces, const DramBanks&) override {
+        return pieces;
+    }
+    std::size_t choose(std::uint64_t now, const std::vector<DramSource>& sources, const DramBanks&) const override {
+        std::size_t oldest = sources.size();
+        for (std::size_t i = 0; i < sources.size(); ++i) {
+            if (!sources[i].is_visible(now)) continue;
+            const bool older =
+                oldest == sources.size() || sources[i].streams.front().age < sources[oldest].streams.front().age;
+            if (older) oldest = i;
+        }
+        return oldest;
+    }
+    void served(std::size_t, bool, std::uint64_t) override {}
+};
+
+}  // namespace
+
+TEST(another_scheduler, "does a channel work with another scheduler, which serves the older row miss before the hit?") {
+    const DramTiming t = base();
+    DramChannel channel(t, policies(), 2, 64, 0, std::make_unique<Fcfs>());
+    std::vector<DramCommand> c;
+    channel.set_trace(&c);
+    channel.start(0, 0, 0, 5, false, {{0, 4}});
+    channel.step();
+    channel.start(0, 0, 0, 6, false, {in_group(t, 2 * t.banks - 1, 0)});
+    channel.start(0, 1, 0, 7, false, {{8, 1}});
+    while (channel.next() != kNever) channel.step();
+    std::vector<std::uint64_t> rows;
+    for (const DramCommand& command : c) {
+        if (command.kind == Kind::kRead) rows.push_back(command.row);
+    }
+    CHECK_EQUAL(rows.size(), 6);
+    CHECK(rows.at(4) != 0);
+    CHECK_EQUAL(rows.at(5), 0);
+}
+
 TEST(closed_page, "does a closed page spare the next row its precharge?") {
-    DramTiming t = base();
-    t.closed_page = true;
+    const DramTiming t = base();
     const Piece conflict = in_group(t, 2 * t.banks - 1, 0);
-    DramChannel channel(t, 1, 1, 0, true);
+    DramChannel channel(t, policies("none", true), 1, 1, 0);
     std::vector<DramCommand> c;
     channel.set_trace(&c);
     channel.start(0, 0, 0, 0, false, {{0, 1}});
@@ -287,17 +332,15 @@ TEST(protocol, "does random traffic keep every constraint of every standard?") {
         return (seed >> 33) % n;
     };
     for (int round = 0; round < 24; ++round) {
-        const char* names[] = {"DDR4-2400", "LPDDR5-6400", "HBM2"};
-        DramTiming t = find_dram_standard(names[round % 3])->timing;
-        t.refresh = round % 2 ? Refresh::kNone : round % 3 && round % 4 ? Refresh::kPerBank : Refresh::kAllBank;
-        t.closed_page = round % 5 == 0;
+        const DramTiming& t = kStandards[round % 3]->timing;
+        const char* refresh = round % 2 ? "none" : round % 3 && round % 4 ? "per_bank" : "all_bank";
         std::vector<std::pair<bool, std::vector<Piece>>> streams(1 + random(4));
         for (auto& [write, pieces] : streams) {
             write = random(2);
             for (std::uint64_t i = 0, n = 1 + random(60); i < n; ++i)
                 pieces.push_back({random(1 << 14), 1 + random(40)});
         }
-        Protocol(t).check(serve(t, streams));
+        Protocol(t).check(serve(t, streams, policies(refresh, round % 5 == 0)));
     }
 }
 
@@ -320,17 +363,17 @@ TEST(run_equals_bursts, "is the row-run path identical to burst by burst?") {
         return (seed >> 33) % n;
     };
     for (int round = 0; round < 60; ++round) {
-        const char* names[] = {"DDR4-2400", "LPDDR5-6400", "HBM2"};
-        DramTiming t = find_dram_standard(names[round % 3])->timing;
-        t.refresh = round % 2 && round % 3 ? Refresh::kPerBank : Refresh::kAllBank;
-        t.closed_page = round % 5 == 0;
+        const DramTiming& t = kStandards[round % 3]->timing;
+        const char* refresh = round % 2 && round % 3 ? "per_bank" : "all_bank";
+        const bool closed_page = round % 5 == 0;
         std::vector<std::pair<bool, std::vector<Piece>>> streams(1 + random(4));
         for (auto& [write, pieces] : streams) {
             write = random(2);
             for (std::uint64_t i = 0, n = 1 + random(30); i < n; ++i)
                 pieces.push_back({random(1 << 20), 1 + random(900)});
         }
-        auto fast = serve(t, streams, true), slow = serve(t, streams, false);
+        const auto fast = serve(t, streams, policies(refresh, closed_page, true));
+        const auto slow = serve(t, streams, policies(refresh, closed_page, false));
         CHECK_EQUAL(fast.size(), slow.size());
         for (std::size_t i = 0; i < std::min(fast.size(), slow.size()); ++i) {
             CHECK(fast[i].at == slow[i].at && fast[i].kind == slow[i].kind && fast[i].bank == slow[i].bank &&

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import NoReturn
+
+
+def compile_() -> NoReturn:
+    """``acalsim-compile``: the same as ``acalsim compile``."""
+    sys.argv.insert(1, "compile")
+    main()
 
 
 def main() -> NoReturn:

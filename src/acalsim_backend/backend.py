@@ -31,6 +31,7 @@ from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.ir import ACALSimIR
 from acalsim_backend.locks import Rank, make_lock
 from acalsim_backend.machine.base import check_machine
+from acalsim_backend.machine.qemu import QemuConfig
 from acalsim_backend.passes import Target
 from acalsim_backend.program.program import Program
 from acalsim_backend.report.model import RunReport
@@ -66,25 +67,33 @@ class ACALSimBackend:
         verbose: print what is made.
         output_dir: folder for ``{graph}.ir`` and ``{graph}.opt.ir``, None writes nothing; with mode "codegen"
             the folder for the C files, None being ``acalsim_output``.
-        qemu_config: a QemuConfig for machine "qemu".
+        qemu_config: settings of machine "qemu", a QemuConfig or a mapping of its fields.
         hardware: preset name, path of a hardware file, or a HardwareConfig.
         machine: "unicorn" or "qemu" (timed), or "native" (outputs only).
         fallback: "warn" lets unsupported operators run on the host with a warning each, "error" refuses them; C has no
             host beside it, and refuses them always.
         place: "auto", "cpu" or "accelerator".
         build: "image" runs Programs with the generic firmware, "c" as generated and compiled C.
+        inline_kernels: with mode "codegen": everything on the CPU, products and arithmetic of f32 as loops.
 
-    One backend holds one machine session: its RAM, and the weights of all models compiled with it.
+    One backend holds one machine session: its RAM, and the weights of all models compiled with it. The class itself is
+    a backend, too: ``torch.compile(model, backend=ACALSimBackend)`` is the same as ``backend="acalsim"``.
     """
 
     __name__ = "acalsim"
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """A backend; called as one, with a graph, what :func:`acalsim_backend` returns."""
+        if args and isinstance(args[0], fx.GraphModule):
+            return acalsim_backend(*args, **kwargs)
+        return super().__new__(cls)
 
     def __init__(
         self,
         mode: str = "compile",
         verbose: bool = False,
         output_dir: str | None = None,
-        qemu_config: object | None = None,
+        qemu_config: QemuConfig | Mapping[str, Any] | None = None,
         *,
         hardware: str | Path | HardwareConfig = "edge",
         machine: str = "unicorn",
@@ -92,6 +101,7 @@ class ACALSimBackend:
         place: str = "auto",
         functional: str | None = None,
         build: str = "image",
+        inline_kernels: bool = False,
     ) -> None:
         if mode not in MODES:
             raise UnknownNameError("mode", mode, MODES)
@@ -100,13 +110,19 @@ class ACALSimBackend:
         check_machine(machine)
         if qemu_config is not None and machine != "qemu":
             raise UsageError(f"qemu_config is for machine='qemu', got machine={machine!r}; leave it out")
+        if inline_kernels and (mode != "codegen" or place == "accelerator"):
+            raise UsageError(
+                f"inline_kernels is for mode='codegen' and the CPU, got mode={mode!r}, place={place!r}; leave it out"
+            )
+        place = "cpu" if inline_kernels else place
         self.mode = mode
         self.verbose = verbose
         self.output_dir = None if output_dir is None else files.make_folder(output_dir, "choose another output_dir")
         self.machine = machine
-        self.qemu_config = qemu_config
+        self.qemu_config = QemuConfig.of(qemu_config) if isinstance(qemu_config, Mapping) else qemu_config
         self.functional = functional
         self.build = build
+        self.inline_kernels = inline_kernels
         self._is_c_form = mode == "codegen" or build == "c"  # which no host stands beside
         self.target = Target(HardwareConfig.load(hardware), place, "error" if self._is_c_form else fallback)
         self.compiler = ACALSimCompiler(verbose=verbose)
@@ -120,7 +136,7 @@ class ACALSimBackend:
         self._report_bytes = 0
         self._arguments = {"mode": mode, "verbose": verbose, "output_dir": output_dir, "qemu_config": qemu_config,
                            "hardware": self.target.hardware, "machine": machine, "fallback": fallback, "place": place,
-                           "functional": functional, "build": build}  # fmt: skip
+                           "functional": functional, "build": build, "inline_kernels": inline_kernels}  # fmt: skip
         if mode == "simulate":
             _ = self.session  # a machine that cannot start says so here, not inside the first call of a model
 
@@ -227,6 +243,8 @@ class ACALSimBackend:
             shape = compile_captured(self, captured, values)
             self.enter(None, shape)
             written = self._generator.generate(shape.ir, shape.name)
+            parameters = (n for n in shape.ir.arguments if shape.ir.tensors[n].is_param)
+            shape.ir.constants = {n: values[shape.ir.arguments[n]].detach() for n in parameters} | shape.ir.constants
             shape.ir.examples = ()
         if self.verbose:
             print("Generated files:", *written, sep="\n  ")
@@ -235,6 +253,28 @@ class ACALSimBackend:
     def watched(self) -> ACALSimBackend:
         """Who is told of the calls of a model that is compiled with this backend."""
         return self
+
+    @staticmethod
+    def shared(mode: str | None = None, options: Mapping[str, Any] | None = None) -> ACALSimBackend:
+        """The backend of these options; the same one for equal options and equal hardware.
+
+        Raises:
+            UnknownNameError: an option that does not exist; the valid ones are listed.
+        """
+        given = dict(options or {})
+        for name in given:
+            if name not in _OPTIONS:
+                raise UnknownNameError("option", name, _OPTIONS)
+        given.setdefault("mode", mode or "simulate")
+        given["hardware"] = HardwareConfig.load(given.get("hardware", "edge"))  # a file may have changed
+        key = tuple(sorted((name, repr(value)) for name, value in given.items()))
+        with _shared_lock:
+            if key not in _shared:
+                _shared[key] = ACALSimBackend(**given)
+            _shared.move_to_end(key)
+            while len(_shared) > _SHARED_BACKENDS:
+                _shared.popitem(last=False)
+            return _shared[key]
 
     def end_call(self, call: watch.Call, known: list[watch.Uncaptured]) -> None:
         """Name what Dynamo left to Python in one call of a compiled model.
@@ -350,6 +390,7 @@ class ACALSimBackend:
             place=self.target.place,
             machine=self.machine,
             functional=self.functional,
+            inline_kernels=self.inline_kernels,
         )
 
 
@@ -410,28 +451,10 @@ def make_acalsim_backend(mode: str = "compile", verbose: bool = False, output_di
     return ACALSimBackend(mode=mode, verbose=verbose, output_dir=output_dir)
 
 
-_OPTIONS = tuple(inspect.signature(ACALSimBackend).parameters)
+_OPTIONS = tuple(inspect.signature(ACALSimBackend.__init__).parameters)[1:]
 
 _shared: OrderedDict[tuple[Any, ...], ACALSimBackend] = OrderedDict()
 _shared_lock = make_lock(Rank.TABLE)
-
-
-def _shared_backend(mode: str | None = None, options: Mapping[str, Any] | None = None) -> ACALSimBackend:
-    """The backend of these options; the same one for equal options and equal hardware."""
-    given = dict(options or {})
-    for name in given:
-        if name not in _OPTIONS:
-            raise UnknownNameError("option", name, _OPTIONS)
-    given.setdefault("mode", mode or "simulate")
-    given["hardware"] = HardwareConfig.load(given.get("hardware", "edge"))  # a file may have changed
-    key = tuple(sorted((name, repr(value)) for name, value in given.items()))
-    with _shared_lock:
-        if key not in _shared:
-            _shared[key] = ACALSimBackend(**given)
-        _shared.move_to_end(key)
-        while len(_shared) > _SHARED_BACKENDS:
-            _shared.popitem(last=False)
-        return _shared[key]
 
 
 def acalsim_backend(
@@ -448,10 +471,10 @@ def acalsim_backend(
     Raises:
         UnknownNameError: an option that does not exist; the valid ones are listed.
     """
-    return _shared_backend(mode, options)(gm, example_inputs)
+    return ACALSimBackend.shared(mode, options)(gm, example_inputs)
 
 
-acalsim_backend.watched = _shared_backend  # type: ignore[attr-defined]  # as ACALSimBackend has it
+acalsim_backend.shared = ACALSimBackend.shared  # type: ignore[attr-defined]
 
 
 def last_report() -> RunReport | None:

@@ -93,7 +93,7 @@ class _Capture:
             if node not in self.scalars:
                 self._name(node)
         order = sorted(self.ir.arguments.items(), key=lambda item: item[1])
-        self.ir.inputs = [name for name, _ in order if self.ir.tensors[name].is_input]
+        self.ir.input_names = [name for name, _ in order if self.ir.tensors[name].is_input]
         return self.ir
 
     def _name(self, node: fx.Node) -> str:
@@ -140,7 +140,7 @@ class _Capture:
         results, outputs = self._results(node)
         op = ACALSimOp(
             op_type=handler.op_type if handler else ACALSimOpType.HOST,
-            name=node.name,
+            name="",
             inputs=inputs,
             outputs=outputs,
             attrs=attrs,
@@ -151,6 +151,7 @@ class _Capture:
             module=module_path(node),
             source=source_line(node),
         )
+        op.name = f"{op.op_type.name.lower()}_{len(self.ir.ops)}"
         if handler:
             op.compute_cycles = handler.flops(op, self.ir)
         self.ir.add_op(op)
@@ -223,7 +224,7 @@ class _Capture:
             if isinstance(value, fx.Node) and value not in self.scalars:
                 name = self._name(value)
                 self.ir.tensors[name].is_output = True
-                self.ir.outputs.append(name)
+                self.ir.output_names.append(name)
 
 
 _PLACEMENT = ("device", "pin_memory", "layout")

@@ -68,7 +68,7 @@ class ProgramCache:
         Raises:
             UnsupportedError: operators that the target's policy does not admit, all of them listed.
         """
-        text = repr((ir.tensors, ir.ops, ir.inputs, ir.outputs, ir.arguments, ir.mutations))
+        text = repr((ir.tensors, ir.ops, ir.input_names, ir.output_names, ir.arguments, ir.mutations))
         digest = hashlib.sha256(text.encode())
         for name in sorted(ir.constants):
             digest.update(name.encode() + raw_bytes(ir.constants[name]).tobytes())

@@ -53,6 +53,7 @@ class AcceleratorConfig:
     activations: tuple[str, ...] = _f(ACTIVATIONS, "names", "activations fused into gemm and conv2d")
     cores: int = _f(1, "count", "cores, each with its arrays, vector unit and scratchpad", 1, 64)
     launch_cycles: int = _f(100, "cycles", "fetch and decode of one command", 0, 1_000_000)
+    echo_cycles: int = _f(10, "cycles", "from a word in DATA_IN to the same word in DATA_OUT", 0, 1_000_000)
     mmio_latency_cycles: int = _f(20, "cycles", "device time of one register access without CPU_TIME", 0, 1_000_000)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -15,7 +17,11 @@ DTYPES: dict[str, DType] = {dtype.long_name: dtype for dtype in DType}
 
 
 class ACALSimOpType(Enum):
-    """Operations of the IR. VECTOR is a fused group of pointwise operations, HOST any ATen operator run by PyTorch."""
+    """Operations of the IR. VECTOR is a fused group of pointwise operations, HOST any ATen operator run by PyTorch.
+
+    LOAD and STORE are other names of COPY, CUSTOM is one of HOST. ALLOC is memory with zeros in it; SYNC ends all that
+    stands before it before anything behind it begins.
+    """
 
     ADD = auto()
     SUB = auto()
@@ -73,7 +79,11 @@ class ACALSimOpType(Enum):
     AVG_POOL2D = auto()
     ADAPTIVE_AVG_POOL2D = auto()
     RESHAPE = auto()
+    FLATTEN = auto()
+    UNSQUEEZE = auto()
+    SQUEEZE = auto()
     PERMUTE = auto()
+    TRANSPOSE = auto()
     EXPAND = auto()
     SLICE = auto()
     SELECT = auto()
@@ -82,19 +92,45 @@ class ACALSimOpType(Enum):
     AS_STRIDED = auto()
     AS_STRIDED_SCATTER = auto()
     COPY = auto()
+    LOAD = COPY
+    STORE = COPY  # noqa: PIE796  # two names of one thing
     CAT = auto()
     PAD = auto()
     FULL = auto()
+    ALLOC = auto()
+    NOP = auto()
+    SYNC = auto()
     VECTOR = auto()
     HOST = auto()
+    CUSTOM = HOST
+
+
+FX_TO_ACALSIM_OP: dict[str, ACALSimOpType] = {
+    **{name.lower(): member for name, member in ACALSimOpType.__members__.items()},
+    "mm": ACALSimOpType.MATMUL,
+    "bmm": ACALSimOpType.MATMUL,
+    "linear": ACALSimOpType.GEMM,
+    "addmm": ACALSimOpType.GEMM,
+    "baddbmm": ACALSimOpType.GEMM,
+    "view": ACALSimOpType.RESHAPE,
+    "clone": ACALSimOpType.COPY,
+}
+"""Operator names of FX graphs, without namespace and overload; for overloads ask the classes in ``ops/``."""
+
+
+def get_acalsim_op_type(fx_op_name: str) -> ACALSimOpType:
+    """The type of "add", "aten.add", "aten::add" or "add.Tensor"; CUSTOM for what PyTorch itself has to run."""
+    name = re.sub(r"^aten(\.|::)", "", fx_op_name).partition(".")[0]
+    return FX_TO_ACALSIM_OP.get(name, ACALSimOpType.CUSTOM)
 
 
 @dataclass
 class TensorDesc:
     """A tensor of the IR. ``dtype`` is PyTorch's name; a tensor may be input and output at once.
 
-    ``strides`` are PyTorch's, in elements, where they are not those of dense row-major memory: what operators see that
-    ask for memory instead of values.
+    ``memory_addr`` is the guest address in generated C, of tensors that lie in memory there and not inside a fused
+    command; code generation assigns it. ``strides`` are PyTorch's, in elements, where they are not those of dense
+    row-major memory: what operators see that ask for memory instead of values.
     """
 
     name: str
@@ -108,10 +144,13 @@ class TensorDesc:
 
     @property
     def numel(self) -> int:
-        n = 1
-        for d in self.shape:
-            n *= d
-        return n
+        """Elements."""
+        return math.prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the elements, dense."""
+        return self.numel * DTYPES[self.dtype].itemsize
 
     def __str__(self) -> str:
         mark = " [input]" if self.is_input else " [param]" if self.is_param else " [output]" if self.is_output else ""
@@ -127,7 +166,8 @@ class ACALSimOp:
     ``outputs`` are the results that somebody uses, ``results`` their positions in the ATen return. ``target`` is the
     ATen overload ("aten.add.Tensor"); ``compute`` the dtype to which PyTorch promotes the arguments of a pointwise
     operation. ``covers`` are the indices of the captured operations that this one stands for; ``body`` is a fused
-    group's content.
+    group's content. ``compute_cycles`` are its floating-point operations, the cycles of a machine that does one in a
+    cycle, and ``memory_cycles`` what the caller adds for memory; what a real machine takes is the engine's to say.
     """
 
     op_type: ACALSimOpType
@@ -136,6 +176,7 @@ class ACALSimOp:
     outputs: list[str]
     attrs: dict[str, Any] = field(default_factory=dict)
     compute_cycles: int = 0
+    memory_cycles: int = 0
     roles: list[str] = field(default_factory=list)
     results: list[int] = field(default_factory=list)
     target: str = ""
@@ -182,18 +223,18 @@ def _shown(value: Any) -> str:
 class ACALSimIR:
     """A graph: tensors by name, operations in execution order, and the caller's view of its inputs and outputs.
 
-    ``inputs`` and ``outputs`` are in the caller's order. ``params`` maps parameters and buffers to their position
-    among the graph's arguments (absent for those whose values stand in ``constants``), ``arguments`` does the same for
-    inputs. ``mutations`` pairs an input with the tensor that has to be written back to it after a run. ``prepare``
-    computes tensors named in ``prepared`` from parameters alone. ``examples`` are the graph's arguments at its
-    capture, where their values are known: what generated C takes weights and example inputs from.
+    ``input_names`` and ``output_names`` are in the caller's order. ``constants`` are torch tensors or NumPy arrays.
+    ``arguments`` maps inputs, and parameters and buffers whose values do not stand in ``constants``, to their positions
+    among the graph's arguments. ``mutations`` pairs an input with the tensor that has to be written back to it after a
+    run. ``prepare`` computes tensors named in ``prepared`` from parameters alone. ``examples`` are the graph's
+    arguments at its capture, where their values are known: what generated C takes weights and example inputs from.
     """
 
     name: str
     tensors: dict[str, TensorDesc] = field(default_factory=dict)
     ops: list[ACALSimOp] = field(default_factory=list)
-    inputs: list[str] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
+    input_names: list[str] = field(default_factory=list)
+    output_names: list[str] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, int] = field(default_factory=dict)
     mutations: list[tuple[str, str]] = field(default_factory=list)
@@ -214,6 +255,18 @@ class ACALSimIR:
         self.ops.append(op)
         return op
 
+    def get_tensor(self, name: str) -> TensorDesc | None:
+        """The tensor of that name, or None."""
+        return self.tensors.get(name)
+
+    def estimate_cycles(self) -> int:
+        """Sum of the operations' own estimates."""
+        return sum(op.compute_cycles + op.memory_cycles for op in self.ops)
+
+    def estimate_memory(self) -> int:
+        """Bytes of all tensors, as if each had memory of its own."""
+        return sum(desc.size_bytes for desc in self.tensors.values())
+
     @property
     def nbytes(self) -> int:
         """About what it takes in memory, in bytes: constants, and some KiB per operation and its tensors."""
@@ -233,7 +286,7 @@ class ACALSimIR:
 
     def escaping(self) -> set[str]:
         """Tensors that must exist after the run: outputs and the sources of mutations."""
-        return {*self.outputs, *(value for _, value in self.mutations)}
+        return {*self.output_names, *(value for _, value in self.mutations)}
 
     def fresh(self, prefix: str, like: TensorDesc | None = None, **changes: Any) -> TensorDesc:
         """Enter a tensor with an unused name, shaped like another one unless told otherwise."""
@@ -275,13 +328,16 @@ class ACALSimIR:
         yield from (f"  {t}" for t in self.tensors.values())
         yield "\nOperations:"
         yield from (f"  {i}: {op}" for i, op in enumerate(self.ops))
-        yield f"\nInputs: {self.inputs}"
-        yield f"Outputs: {self.outputs}"
+        yield f"\nInputs: {self.input_names}"
+        yield f"Outputs: {self.output_names}"
         if self.mutations:
             yield f"Mutations: {self.mutations}"
         if self.prepare is not None:
             yield f"\nPrepared: {list(self.prepared)}"
             yield from self.prepare.lines()
 
-    def __str__(self) -> str:
+    def print_ir(self) -> str:
+        """The text form, as ``str(ir)``."""
         return "\n".join(self.lines())
+
+    __str__ = print_ir

@@ -27,7 +27,10 @@ _TENSOR = re.compile(
     r"(?P<name>[\w.]+): \((?P<shape>[\d, ]*)\) (?P<dtype>\w+)(?: \[(?P<mark>input|param|output)\])?(?: = (?P<data>.*))?"
 )
 _CALL = re.compile(r"(?:(?P<outputs>[\w., ]*) )?= (?P<type>\w+)\((?P<inputs>[\w., ]*)\)(?P<rest>.*)")
-_NOTED = ("name", "roles", "results", "target", "compute", "module", "source", "covers", "compute_cycles")
+_LISTS = {"Inputs": "input_names", "Outputs": "output_names", "Mutations": "mutations"}
+_NOTED = (
+    "name", "roles", "results", "target", "compute", "module", "source", "covers", "compute_cycles", "memory_cycles"
+)  # fmt: skip
 
 
 def print_whole(ir: ACALSimIR) -> str:
@@ -113,8 +116,8 @@ def _read_line(line: str, section: str, graphs: list[ACALSimIR]) -> str:
     key, _, value = stripped.partition(": ")
     if stripped in ("Tensors:", "Operations:"):
         return stripped
-    if key in ("Inputs", "Outputs", "Mutations"):
-        setattr(ir, key.lower(), [tuple(v) if isinstance(v, tuple) else v for v in ast.literal_eval(value)])
+    if key in _LISTS:
+        setattr(ir, _LISTS[key], [tuple(v) if isinstance(v, tuple) else v for v in ast.literal_eval(value)])
     elif key == "Prepared":
         ir.prepared = tuple(ast.literal_eval(value))
     elif section == "Tensors:":

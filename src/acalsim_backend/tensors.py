@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,3 +61,9 @@ def with_strides(value: torch.Tensor, strides: tuple[int, ...] | None) -> torch.
     if value.stride() == strides and value.storage_offset() == 0:
         return value
     return copied(value, strides)
+
+
+def tutorial_data(shape: Sequence[int], dtype: DType) -> torch.Tensor:
+    """The tutorial's test data: 0, 0.1 to 0.9 again and again, in integers 0 to 9, as truths false at every tenth."""
+    digits = torch.arange(math.prod(shape), dtype=torch.float64) % 10
+    return (digits / 10 if dtype.is_float else digits).to(TORCH_DTYPES[dtype]).reshape(tuple(shape))

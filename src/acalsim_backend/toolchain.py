@@ -206,7 +206,9 @@ def find_tool(name: str, variable: str, environment: Mapping[str, str] = os.envi
 
 def firmware_sources() -> Sources:
     """The generic firmware, which runs any Program in its image form."""
-    return Sources(runtime_files(PROGRAM_ONLY), FIRMWARE_FOLDER / "link.ld", (FIRMWARE_FOLDER,), {ABI_HEADER: _abi()})
+    return Sources(
+        runtime_files(PROGRAM_ONLY), FIRMWARE_FOLDER / "link.ld", (FIRMWARE_FOLDER,), {ABI_HEADER: abi_header()}
+    )
 
 
 def vector_firmware() -> Path:
@@ -228,7 +230,9 @@ def program_sources(files: Sequence[Path], linker_script: Path, data: Sequence[P
     beside = [path.with_suffix(".h") for path in files]
     headers = {path.name: path.read_text(encoding="utf-8") for path in beside if path.exists()}
     runtime = runtime_files(IMAGE_ONLY)
-    return Sources((*files, *runtime), linker_script, (FIRMWARE_FOLDER,), {ABI_HEADER: _abi(), **headers}, tuple(data))
+    return Sources(
+        (*files, *runtime), linker_script, (FIRMWARE_FOLDER,), {ABI_HEADER: abi_header(), **headers}, tuple(data)
+    )
 
 
 def runtime_files(without: Iterable[str]) -> tuple[Path, ...]:
@@ -237,7 +241,8 @@ def runtime_files(without: Iterable[str]) -> tuple[Path, ...]:
     return tuple(sorted(path for path in FIRMWARE_FOLDER.glob("*.[cS]") if path.name not in left_out))
 
 
-def _abi() -> str:
+def abi_header() -> str:
+    """The text of the generated C header."""
     return "\n".join(c_header.generate()) + "\n"
 
 

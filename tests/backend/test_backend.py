@@ -18,6 +18,7 @@ import acalsim_backend
 from acalsim_backend.api import simulate
 from acalsim_backend.backend import ACALSimBackend, FallbackWarning
 from acalsim_backend.errors import UnknownNameError, UnsupportedError, UsageError
+from acalsim_backend.machine.qemu import QemuConfig
 from acalsim_backend.models.basic import MatMulModel, Mlp, TransformerBlock
 
 
@@ -122,9 +123,28 @@ def test_is_an_unwritable_output_folder_refused(tmp_path: Path) -> None:
         ACALSimBackend(output_dir=str(blocked / "x"))
 
 
+def test_is_the_class_itself_a_backend() -> None:
+    model, x = Mlp(), torch.randn(4, 16)
+    with torch.no_grad():
+        compiled = torch.compile(model, backend=ACALSimBackend)
+        close(compiled(x), model(x))
+    assert acalsim_backend.last_report() is ACALSimBackend.shared().reports[-1]
+
+
+def test_may_the_settings_of_qemu_be_a_mapping(tmp_path: Path) -> None:
+    config = ACALSimBackend(
+        machine="qemu", qemu_config={"start_seconds": 7.5, "trace_mmio": tmp_path / "x"}
+    ).qemu_config
+    assert config == QemuConfig(start_seconds=7.5, trace_mmio=tmp_path / "x")
+    with pytest.raises(
+        UnknownNameError, match=r"unknown qemu_config setting 'start_second': did you mean start_seconds"
+    ):
+        ACALSimBackend(machine="qemu", qemu_config={"start_second": 1})
+
+
 def test_is_a_qemu_config_without_qemu_refused() -> None:
     with pytest.raises(UsageError, match="qemu_config is for machine='qemu', got machine='unicorn'"):
-        ACALSimBackend(qemu_config=object())
+        ACALSimBackend(qemu_config=QemuConfig())
 
 
 def test_do_dynamic_shapes_get_one_program_each() -> None:

@@ -19,7 +19,7 @@ from torch import nn
 from torch._dynamo.guards import CheckFunctionManager
 
 from acalsim_backend import AcalsimError, simulate
-from acalsim_backend.backend import ACALSimBackend, _shared_backend
+from acalsim_backend.backend import ACALSimBackend
 from acalsim_backend.errors import CapacityError, UsageError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.locks import Rank, make_lock
@@ -179,15 +179,15 @@ def test_is_an_edited_hardware_file_seen(tmp_path: Path) -> None:
         torch._dynamo.reset()
         with torch.no_grad():
             torch.compile(model, backend="acalsim", options={"hardware": str(file)})(x)
-        cycles.append(_shared_backend(options={"hardware": str(file)}).reports[-1].cycles.total)
+        cycles.append(ACALSimBackend.shared(options={"hardware": str(file)}).reports[-1].cycles.total)
     assert cycles[0] != cycles[1]
 
 
 def test_are_shared_backends_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("acalsim_backend.backend._SHARED_BACKENDS", 2)
-    backends = [_shared_backend(options={"hardware": _small(size)}) for size in (70, 71, 72)]
-    assert _shared_backend(options={"hardware": _small(72)}) is backends[2]
-    assert _shared_backend(options={"hardware": _small(70)}) is not backends[0]
+    backends = [ACALSimBackend.shared(options={"hardware": _small(size)}) for size in (70, 71, 72)]
+    assert ACALSimBackend.shared(options={"hardware": _small(72)}) is backends[2]
+    assert ACALSimBackend.shared(options={"hardware": _small(70)}) is not backends[0]
 
 
 # --- threads, processes, copies ---

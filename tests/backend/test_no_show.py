@@ -13,7 +13,7 @@ from torch import nn
 
 from acalsim_backend.api import simulate
 from acalsim_backend.backend import ACALSimBackend
-from acalsim_backend.device.device import ComputeDevice
+from acalsim_backend.device.compute import ComputeDevice
 from acalsim_backend.errors import AcalsimError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.models.basic import Mlp, TransformerBlock

@@ -15,7 +15,7 @@ from torch import nn
 from torch._higher_order_ops.effects import _EffectType, _register_effectful_op
 
 from acalsim_backend.backend import ACALSimBackend, FallbackWarning
-from acalsim_backend.device.device import ComputeDevice
+from acalsim_backend.device.compute import ComputeDevice
 from acalsim_backend.device.timing import Timing
 from acalsim_backend.errors import UnsupportedError, UsageError
 

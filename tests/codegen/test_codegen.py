@@ -18,7 +18,7 @@ from torch import nn
 
 from acalsim_backend import ACALSimBackend, ACALSimCompiler, RISCVCodeGenerator, simulate
 from acalsim_backend.codegen.build import build
-from acalsim_backend.codegen.source import _literals, example, image_symbol
+from acalsim_backend.codegen.literals import literals
 from acalsim_backend.device.registers import Register
 from acalsim_backend.errors import InputError, UnsupportedError
 from acalsim_backend.hardware import HardwareConfig
@@ -33,7 +33,7 @@ from acalsim_backend.program.program import Program
 from acalsim_backend.run.session import Session
 from acalsim_backend.run.standalone import Standalone
 
-SIX = ["Makefile", "graph_0.c", "graph_0.h", "graph_0.ld", "graph_0_weights.bin", "graph_0_weights.c"]
+FILES = ["Makefile", "acal", "graph_0.c", "graph_0.h", "graph_0.ld", "graph_0_weights.bin", "graph_0_weights.c"]
 GCC = "riscv64-unknown-elf-"
 needs_gcc = pytest.mark.skipif(shutil.which(GCC + "gcc") is None, reason="apt-get install gcc-riscv64-unknown-elf")
 
@@ -55,8 +55,8 @@ def program(ir: ACALSimIR, hardware: str = "edge") -> Program:
 
 def standalone(elf: Path, ir: ACALSimIR, hardware: str = "edge") -> Standalone:
     p = program(ir, hardware)
-    examples = {i: example(p.tensors[i]) for i in p.inputs}
-    return Standalone(elf, p, image_symbol("graph_0"), examples, HardwareConfig.load(hardware))
+    examples = {i: f"example_{p.tensors[i].name}" for i in p.inputs}
+    return Standalone(elf, p, "graph_0_image", examples, HardwareConfig.load(hardware))
 
 
 def run_elf(elf: Path, ir: ACALSimIR) -> tuple[torch.Tensor, int | None]:
@@ -93,7 +93,8 @@ def generate(tmp_path: Path) -> tuple[nn.Module, torch.Tensor, ACALSimIR]:
     model, x = MatMulModel(), torch.randn(8, 16)
     ir = capture(model, x)
     paths = RISCVCodeGenerator(tmp_path).generate(ir, "graph_0")
-    assert sorted(p.name for p in tmp_path.iterdir()) == SIX == sorted(Path(p).name for p in paths)
+    assert sorted(p.name for p in tmp_path.iterdir()) == FILES
+    assert sorted(Path(p).name for p in paths) == [name for name in FILES if name != "acal"]
     return model, x, ir
 
 
@@ -142,10 +143,10 @@ def test_are_the_commands_the_images_to_the_byte(tmp_path: Path) -> None:
     RISCVCodeGenerator(tmp_path, hardware="gemm_only").generate(ir, "graph_0")
     elf = build(tmp_path, "graph_0")
     p = program(ir, "gemm_only")
-    symbol = Elf(elf).symbols[image_symbol("graph_0")]
+    symbol = Elf(elf).symbols["graph_0_image"]
     with elf.open("rb") as file:
         (data, start) = next(
-            (s.data(), symbol - s["sh_addr"]) for s in ELFFile(file).iter_sections() if s.name == ".data"
+            (s.data(), symbol - s["sh_addr"]) for s in ELFFile(file).iter_sections() if s.name == ".commands"
         )
     header = ImageHeader.decode_from(data[start : start + ImageHeader.sizeof()])
     index = np.frombuffer(data, np.uint64, len(p.commands), start + header.index)
@@ -198,7 +199,7 @@ def test_does_mode_codegen_write_the_graph_of_inference_and_run_eagerly(tmp_path
         output = torch.compile(model, backend=backend)(x)
     assert output.requires_grad is not no_grad
     assert torch.equal(output, model(x))
-    assert sorted(p.name for p in tmp_path.iterdir()) == SIX
+    assert sorted(p.name for p in tmp_path.iterdir()) == FILES
     assert "graph_0_forward(const float *inputs, float *outputs)" in (tmp_path / "graph_0.h").read_text()
     assert backend.get_compiled_ir("graph_0") is not None
 
@@ -237,7 +238,7 @@ def test_are_stale_graphs_removed_and_foreign_files_kept(tmp_path: Path) -> None
     (tmp_path / "graph_8.c").write_text("int mine;\n")
     (tmp_path / "notes.txt").write_text("mine\n")
     RISCVCodeGenerator(tmp_path).generate(ir, "graph_0")
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*SIX, "graph_8.c", "notes.txt"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*FILES, "graph_8.c", "notes.txt"])
 
 
 def test_is_a_foreign_makefile_never_replaced(tmp_path: Path) -> None:
@@ -282,7 +283,7 @@ def test_are_large_weights_taken_from_the_bin_file(tmp_path: Path) -> None:
 
 @given(st.integers(0, 2**32 - 1))
 def test_do_literals_read_back_to_the_same_bits(bits: int) -> None:
-    (text,) = _literals(np.uint32(bits).tobytes(), DType.F32)
+    (text,) = literals(np.uint32(bits).tobytes(), DType.F32)
     if np.isnan(np.uint32(bits).view(np.float32)):
         assert re.fullmatch(r'-?__builtin_nans?f\("0x[0-9a-f]+"\)', text)
     elif np.isinf(np.uint32(bits).view(np.float32)):

@@ -98,5 +98,5 @@ def test_does_the_quick_start_with_codegen_work_as_written(tmp_path: Path) -> No
     run = shell("python quick.py && ls output", tmp_path)
     assert run.returncode == 0, run.stderr
     assert run.stdout.endswith(
-        "Makefile\ngraph_0.c\ngraph_0.h\ngraph_0.ld\ngraph_0_weights.bin\ngraph_0_weights.c\n"
+        "Makefile\nacal\ngraph_0.c\ngraph_0.h\ngraph_0.ld\ngraph_0_weights.bin\ngraph_0_weights.c\n"
     ), run.stdout

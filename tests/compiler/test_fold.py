@@ -78,7 +78,7 @@ def test_is_a_splat_that_gives_the_result_its_shape_kept(
 ) -> None:
     ir = folded(function, *args)
     assert ir.ops[0].op_type.name == "FULL"
-    assert ir.tensors[ir.outputs[0]].shape == shape
+    assert ir.tensors[ir.output_names[0]].shape == shape
     compile_ir(captured(function, *args), Target())
 
 
@@ -236,7 +236,7 @@ def test_is_what_is_computed_while_compiling_what_eager_computes(
 
     ir = captured(lambda x: (constant(), x + 1), x3)
     ir = FoldConstants().apply(ir, Target())
-    name, expected = ir.outputs[0], constant()
+    name, expected = ir.output_names[0], constant()
     values = dict(ir.constants)
     for op in ir.ops[:-1]:
         if op.op_type is ACALSimOpType.FULL:

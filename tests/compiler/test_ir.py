@@ -114,7 +114,7 @@ def broken(change: Callable[[ACALSimIR], object]) -> ACALSimIR:
     for name in ("a", "b", "c"):
         ir.add_tensor(TensorDesc(name, (2,), is_input=name == "a"))
     ir.add_op(ACALSimOp(ACALSimOpType.RELU, "r", ["a"], ["b"], roles=["self"], results=[0]))
-    ir.inputs, ir.outputs = ["a"], ["b"]
+    ir.input_names, ir.output_names = ["a"], ["b"]
     ir.verify()
     change(ir)
     return ir
@@ -126,7 +126,7 @@ def broken(change: Callable[[ACALSimIR], object]) -> ACALSimIR:
         (lambda ir: ir.ops[0].inputs.__setitem__(0, "c"), "reads c, which nothing before it defines"),
         (lambda ir: ir.ops[0].outputs.__setitem__(0, "a"), "writes a, which is already defined"),
         (lambda ir: ir.ops[0].outputs.__setitem__(0, "z"), "writes z, which is not in the tensor table"),
-        (lambda ir: ir.outputs.append("c"), "output c is never defined"),
+        (lambda ir: ir.output_names.append("c"), "output c is never defined"),
         (lambda ir: ir.ops[0].roles.append("x"), "1 inputs with 2 roles"),
     ],
 )

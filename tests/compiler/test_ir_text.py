@@ -113,7 +113,7 @@ def test_may_an_ir_be_built_by_hand_as_the_tutorial_builds_it() -> None:
         ("d", (4, 4), "is_output"),
     ):
         ir.add_tensor(TensorDesc(name, shape, "float32", is_input=mark == "is_input", is_output=mark == "is_output"))
-    ir.inputs, ir.outputs, ir.arguments = ["a", "b"], ["d"], {"a": 0, "b": 1}
+    ir.input_names, ir.output_names, ir.arguments = ["a", "b"], ["d"], {"a": 0, "b": 1}
     ir.add_op(ACALSimOp(ACALSimOpType.MATMUL, "matmul_0", ["a", "b"], ["c"], compute_cycles=128))
     ir.add_op(ACALSimOp(op_type=ACALSimOpType.RELU, name="relu_0", inputs=["c"], outputs=["d"]))
     ir.verify()
@@ -136,7 +136,7 @@ def test_does_every_attribute_survive(number: float, bound: float, flag: bool, t
     if any(c in text for c in "\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"):
         attrs["d"] = "line"
     ir = ACALSimIR("g", {"x": TensorDesc("x", (1,), is_input=True), "y": TensorDesc("y", (1,), is_output=True)})
-    ir.inputs, ir.outputs = ["x"], ["y"]
+    ir.input_names, ir.output_names = ["x"], ["y"]
     ir.add_op(ACALSimOp(ACALSimOpType.HOST, "h", ["x"], ["y"], attrs, target="aten.sin.default"))
     assert repr(parse(print_whole(ir)).ops[0].attrs) == repr(attrs)
 

@@ -320,7 +320,7 @@ def test_does_a_program_with_more_pointwise_work_than_one_command_holds_still_ve
 
 def random_graph(draw: Callable[..., Any]) -> ACALSimIR:
     """IR of pointwise sums, products and row sums of what came before, near by and far away."""
-    ir = ACALSimIR("g", inputs=["x"], arguments={"x": 0, "w": 1})
+    ir = ACALSimIR("g", input_names=["x"], arguments={"x": 0, "w": 1})
     ir.add_tensor(TensorDesc("x", (4, 4), is_input=True))
     ir.add_tensor(TensorDesc("w", (4, 4), is_param=True))
     names = ["x"]
@@ -337,7 +337,7 @@ def random_graph(draw: Callable[..., Any]) -> ACALSimIR:
         ir.add_op(
             ACALSimOp(ACALSimOpType[kind], names[-1], inputs, [names[-1]], attrs, roles=roles.split(), results=[0])
         )
-    ir.outputs = draw(st.lists(st.sampled_from(names[1:]), min_size=1, max_size=3, unique=True))
+    ir.output_names = draw(st.lists(st.sampled_from(names[1:]), min_size=1, max_size=3, unique=True))
     return ir
 
 
@@ -353,7 +353,7 @@ def test_are_groups_free_of_cycles_and_as_large_as_a_producer_allows(data: st.Da
     pointwise = (ACALSimOpType.ADD, ACALSimOpType.MUL, ACALSimOpType.RELU)
     users = fused.users()
     for op in fused.ops:  # a pointwise operation alone whose only reader is another one alone would have been joined
-        if op.op_type in pointwise and op.outputs[0] not in ir.outputs:
+        if op.op_type in pointwise and op.outputs[0] not in ir.output_names:
             readers = users[op.outputs[0]]
             assert not (
                 len(readers) == 1 and readers[0].op_type in pointwise and set(readers[0].inputs) == set(op.outputs)

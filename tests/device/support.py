@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from command_cases import Case
 
-from acalsim_backend.device.device import ComputeDevice
+from acalsim_backend.device.compute import ComputeDevice
 from acalsim_backend.device.functional import create_functional
 from acalsim_backend.device.registers import Register
 from acalsim_backend.hardware import HardwareConfig

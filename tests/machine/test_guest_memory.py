@@ -14,7 +14,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from acalsim_backend.device.registers import RAM_BASE, RESERVED_BYTES
 from acalsim_backend.errors import CapacityError
 from acalsim_backend.machine.memory import Ram
-from acalsim_backend.run.heap import ALIGNMENT, Block, Heap
+from acalsim_backend.program.enums import ALIGNMENT, aligned
+from acalsim_backend.run.heap import Block, Heap
 
 SIZE_MIB = (RESERVED_BYTES >> 20) + 1
 BYTES = 1 << 20
@@ -75,7 +76,7 @@ def test_does_freeing_everything_leave_one_hole(sizes: list[int], random: Random
 
 def taken(nbytes: int) -> int:
     """What a block of so many bytes takes; an empty one has an address of its own as well."""
-    return max(-(-nbytes // ALIGNMENT), 1) * ALIGNMENT
+    return aligned(max(nbytes, 1))
 
 
 class HeapMachine(RuleBasedStateMachine):

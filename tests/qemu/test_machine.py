@@ -21,7 +21,7 @@ import pytest
 from command_cases import make
 from qemu_support import HARDWARE, require_qemu
 
-from acalsim_backend.device.device import ComputeDevice
+from acalsim_backend.device.compute import ComputeDevice
 from acalsim_backend.errors import GuestTrapError, MachineError, MissingToolError, UsageError, WatchdogError
 from acalsim_backend.machine.gdb_remote import GdbRemote
 from acalsim_backend.machine.qemu import QemuConfig
@@ -146,7 +146,7 @@ def test_does_qemu_end_when_its_server_is_killed() -> None:
         import threading, time, os
         from pathlib import Path
         from command_cases import make
-        from acalsim_backend.device.device import ComputeDevice
+        from acalsim_backend.device.compute import ComputeDevice
         from acalsim_backend.program.enums import Placement
         from acalsim_backend.run.session import Session
         from qemu_support import HARDWARE

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "acalsim/memory_port.h"
-#include "memory/dram_standard.h"
+#include "memory/dram/standard.h"
 
 namespace acalsim {
 

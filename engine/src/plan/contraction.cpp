@@ -5,8 +5,6 @@
 #include <sstream>
 #include <stdexcept>
 
-#include "plan/mapper.h"
-
 namespace acalsim {
 
 namespace {
@@ -26,7 +24,7 @@ class ContractionStream final : public StepStream {
         const Footprint need = footprint(*c_, share, mapping);
         scratch_ = need.kept + need.step;
         accumulator_ = need.accumulator;
-        if (scratch_ > config.scratchpad.size || accumulator_ > config.scratchpad.accumulator) {
+        if (!need.fits(config.scratchpad)) {
             throw std::invalid_argument("command: its smallest tile needs " + std::to_string(scratch_) + " + " +
                                         std::to_string(accumulator_) + " bytes, scratchpad.size_kib holds " +
                                         std::to_string(config.scratchpad.size) + ", accumulator_kib " +
@@ -148,7 +146,10 @@ void check_size(const Config& config, const Contraction& c) {
     check_count("cycles on the array", std::max({cycles(k, n, m), cycles(k, m, n), cycles(m, n, k)}));
 }
 
+}  // namespace
+
 std::vector<Share> split(const Config& config, const Contraction& c) {
+    check_size(config, c);
     const std::uint64_t cores = config.cores;
     const Share all = whole(c);
     if (cores == 1) return {all};
@@ -183,8 +184,6 @@ std::vector<Share> split(const Config& config, const Contraction& c) {
     return shares;
 }
 
-}  // namespace
-
 Footprint footprint(const Contraction& c, const Share& share, const Mapping& m) {
     const std::uint64_t tile_rows = std::min(m.tile_rows, share.rows.size());
     const std::uint64_t tile_cols = std::min(m.tile_cols, share.cols.size());
@@ -197,14 +196,10 @@ Footprint footprint(const Contraction& c, const Share& share, const Mapping& m) 
     const Range k{0, tile_depth}, whole{0, c.depth};
     const std::uint64_t batch = share.batches.begin;
     Footprint need;
-    const auto add = [&need](Keep keep, Bytes tile, Bytes panel, Bytes all) {
-        (keep == Keep::kNone ? need.step : need.kept) += keep == Keep::kNone    ? tile
-                                                         : keep == Keep::kPanel ? panel
-                                                                                : all;
-    };
-    add(m.keep_a, c.a(batch, mid, k, false).bytes(), c.a(batch, mid, whole, false).bytes(),
-        c.a(batch, share.rows, whole, false).bytes());
-    add(m.keep_b, c.b(batch, k, col).bytes(), c.b(batch, whole, col).bytes(), c.b(batch, whole, share.cols).bytes());
+    need.hold(m.keep_a, c.a(batch, mid, k, false).bytes(), c.a(batch, mid, whole, false).bytes(),
+              c.a(batch, share.rows, whole, false).bytes());
+    need.hold(m.keep_b, c.b(batch, k, col).bytes(), c.b(batch, whole, col).bytes(),
+              c.b(batch, whole, share.cols).bytes());
     if (c.has_bias) {
         if (c.bias_per_row) {
             need.step += c.bias(batch, row, col).bytes();
@@ -259,24 +254,11 @@ Mapping parse_mapping(const std::string& text) {
     return m;
 }
 
-std::unique_ptr<StepStream> make_contraction_stream(const Config& config,
-                                                    std::shared_ptr<const Contraction> contraction, const Share& share,
-                                                    const Mapping& mapping) {
-    return std::make_unique<ContractionStream>(config, std::move(contraction), share, mapping);
-}
-
-Plan make_contraction_plan(const Config& config, Mapper& mapper, const Command& command,
-                           std::shared_ptr<const Contraction> contraction) {
-    Plan plan;
-    plan.mac_dtype = contraction->dtype;
+Plan make_contraction_plan(const Config& config, const std::shared_ptr<const Contraction>& contraction,
+                           const std::vector<Share>& shares, const Mapping& mapping) {
     const Contraction& c = *contraction;
-    if (c.batches == 0 || c.rows == 0 || c.cols == 0 || c.depth == 0) return plan;
-    check_size(config, c);
-    const std::vector<Share> shares = split(config, c);
-    const Mapping& mapping = mapper.map(command, c, shares);
-    plan.estimate = [&mapper, contraction, share = shares.front(), mapping] {
-        return mapper.estimate(*contraction, share, mapping);
-    };
+    Plan plan;
+    plan.mac_dtype = c.dtype;
     plan.mapping = describe(mapping);
     plan.dataflow = kDataflowNames[static_cast<std::size_t>(mapping.dataflow)];
     const MatrixShape shape = c.matrix(c.rows, c.cols, c.depth);
@@ -285,8 +267,8 @@ Plan make_contraction_plan(const Config& config, Mapper& mapper, const Command& 
     plan.array_cycles =
         ceil_div(folds, config.array.count) * array_fold_cycles(config.array, mapping.dataflow, shape) - 1;
     for (const Share& share : shares) {
-        const bool empty = share.batches.size() == 0 || share.rows.size() == 0 || share.cols.size() == 0;
-        plan.parts.push_back(empty ? nullptr : make_contraction_stream(config, contraction, share, mapping));
+        plan.parts.push_back(share.empty() ? nullptr
+                                           : std::make_unique<ContractionStream>(config, contraction, share, mapping));
     }
     return plan;
 }

@@ -60,6 +60,8 @@ struct Mapping {
 /// The part of a contraction that one core computes.
 struct Share {
     Range batches, rows, cols;
+
+    bool empty() const { return batches.size() == 0 || rows.size() == 0 || cols.size() == 0; }
 };
 
 /// All of it, for one core.
@@ -76,16 +78,27 @@ struct Footprint {
     Bytes kept = 0;  // resident operands
     Bytes step = 0;  // what one step adds
     Bytes accumulator = 0;
+
+    /// Adds an operand, of which a tile, the panel along the whole depth and all have so many bytes.
+    void hold(Mapping::Keep keep, Bytes tile, Bytes panel, Bytes all) {
+        if (keep == Mapping::Keep::kNone) {
+            step += tile;
+        } else {
+            kept += keep == Mapping::Keep::kPanel ? panel : all;
+        }
+    }
+    bool fits(const ScratchpadConfig& config) const {
+        return kept + step <= config.size && accumulator <= config.accumulator;
+    }
 };
 Footprint footprint(const Contraction& c, const Share& share, const Mapping& mapping);
 
-/// The steps of a share under a mapping.
-std::unique_ptr<StepStream> make_contraction_stream(const Config& config,
-                                                    std::shared_ptr<const Contraction> contraction, const Share& share,
-                                                    const Mapping& mapping);
+/// A share for each core, of which some may be empty. Throws std::invalid_argument if what is counted of the
+/// contraction could leave 64 bits.
+std::vector<Share> split(const Config& config, const Contraction& c);
 
-/// Splits over the cores, maps the shares and makes the plan.
-Plan make_contraction_plan(const Config& config, Mapper& mapper, const Command& command,
-                           std::shared_ptr<const Contraction> contraction);
+/// The steps of the shares under a mapping; throws std::invalid_argument if it does not fit on chip.
+Plan make_contraction_plan(const Config& config, const std::shared_ptr<const Contraction>& contraction,
+                           const std::vector<Share>& shares, const Mapping& mapping);
 
 }  // namespace acalsim

@@ -9,14 +9,15 @@
 #include "acalsim/command.h"
 #include "plan/contraction.h"
 #include "plan/memory_profile.h"
-#include "plan/sweep.h"
+#include "plan/tiling.h"
 
 namespace acalsim {
 
-class Engine;
+class Simulation;
 
 /// Finds a fast mapping for each command: every candidate is estimated in closed form, the most promising are
-/// rehearsed, the best of those tried on an engine of their own where that is quick. What was found is kept by shape.
+/// rehearsed, the best of those tried in a simulation of their own where that is quick. What was found is kept by
+/// shape.
 class Mapper {
   public:
     /// `poll` is called between parts of a search, if it is there then; what it throws ends the search.
@@ -39,14 +40,15 @@ class Mapper {
     void pin(const std::vector<Sweep>& passes, std::vector<Tiling> tilings);
 
   private:
-    Mapping search(const Command& command, const Contraction& contraction, const std::vector<Share>& shares);
+    Mapping search(const std::shared_ptr<const Contraction>& contraction, const std::vector<Share>& shares);
     MemoryProfile& memory();
-    Cycle try_out(const Command& command, const Mapping& mapping);
+    Cycle try_out(const std::shared_ptr<const Contraction>& contraction, const std::vector<Share>& shares,
+                  const Mapping& mapping);
 
     const Config& config_;
     const std::function<void()>& poll_;
-    std::unique_ptr<MemoryProfile> memory_;  // made when it is first needed, as is the engine for trials
-    std::unique_ptr<Engine> trial_;
+    std::unique_ptr<MemoryProfile> memory_;  // made when it is first needed, as is the one for trials
+    std::unique_ptr<Simulation> trial_;
     std::map<std::vector<std::uint64_t>, Mapping> found_;
     std::map<std::vector<std::uint64_t>, std::vector<Tiling>> tilings_;
 };

@@ -23,6 +23,7 @@ struct CommandWork {
 ACAL_COMMANDS(ACAL_WORK_OF)
 #undef ACAL_WORK_OF
 
+/// The same of any command; its passes are checked and collapsed.
 CommandWork make_work(const Config& config, const Command& command);
 
 }  // namespace acalsim

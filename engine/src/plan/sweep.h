@@ -1,15 +1,11 @@
 // Element-wise passes over an iteration space: everything that needs no array.
 #pragma once
 
-#include <memory>
-#include <string>
 #include <vector>
 
 #include "acalsim/command.h"
 #include "acalsim/config.h"
-#include "acalsim/plan.h"
 #include "acalsim/vector_unit.h"
-#include "plan/memory_profile.h"
 
 namespace acalsim {
 
@@ -30,6 +26,8 @@ struct SweepOperand {
 
     SweepOperand(const Operand& operand, bool write);
     Box box(const std::uint64_t* origin, const std::uint64_t* extent) const;
+    /// Bytes for a tile of such extents at the origin of the pass: an upper bound for every tile.
+    Bytes tile_bytes(const std::vector<std::uint64_t>& tile) const;
 };
 
 /// One pass: reads its inputs and writes its outputs once, tile by tile.
@@ -43,34 +41,27 @@ struct Sweep {
     std::uint64_t row_elements = 0;  // that are reduced to one value across lanes; 0: none are
 
     explicit Sweep(const Operand& shape);
+    /// Of all operands.
+    Bytes tile_bytes(const std::vector<std::uint64_t>& tile) const;
+    /// Bytes of an operand that the whole pass reads or writes.
+    Bytes distinct_bytes(const SweepOperand& operand) const;
     /// Merges neighbouring dims that every operand steps through evenly.
     void collapse();
 };
 
-/// How one pass is cut: the tile, and by bit the operands that stay on chip from their first use to the last.
-struct Tiling {
-    std::vector<std::uint64_t> box;
-    std::uint64_t keep = 0;
+/// The part of a pass that one core does, a half-open range of each dim.
+struct SweepShare {
+    std::vector<std::uint64_t> begin, end;
+    bool empty = false;
+
+    SweepShare(const Sweep& sweep, std::uint64_t core, std::uint64_t cores);
+    std::uint64_t span(std::size_t d) const { return end[d] - begin[d]; }
 };
 
-/// The tiling with which the first core's share of a pass is sooner done than with smaller or larger tiles.
-Tiling choose_tiling(const Config& config, MemoryProfile& memory, const Sweep& sweep);
-
-/// Cycles of the first core's share of a pass, about: the first `limit` tiles played through, transfers beside compute,
-/// the rest taken to go on like them.
-double rehearse(const Config& config, MemoryProfile& memory, const Sweep& sweep, const Tiling& tiling,
-                std::uint64_t limit);
-
-/// "8x512 keep 2; 8x512": a tiling for each pass, the kept operands as the sum of 2^i.
-std::string describe(const std::vector<Tiling>& tilings);
-
-/// The tilings that such a text describes, one for each pass; throws std::invalid_argument.
-std::vector<Tiling> parse_tilings(const std::string& text, const std::vector<Sweep>& passes);
+/// Throws std::invalid_argument if what is counted of the pass could leave 64 bits.
+void check_size(const Config& config, const Sweep& sweep);
 
 /// Everything that the best tilings depend on.
 std::vector<std::uint64_t> key(const std::vector<Sweep>& passes);
-
-/// The plan of passes that follow one another; each pass is split over the cores.
-Plan make_sweep_plan(const Config& config, Mapper& mapper, std::vector<Sweep> passes);
 
 }  // namespace acalsim

@@ -97,19 +97,21 @@ def serve_devices(
     memory = _map_file(ram) if ram is not None else None
     trace = AccessTrace.open(trace_mmio) if trace_mmio is not None else None
     server = Server(entries, write, (trace,) if trace is not None else (), memory)
-    serve = server.serve_mmio if protocol == "mmio" else server.serve_vfio_user
     with _ended_by(signal.SIGTERM, signal.SIGHUP), listen(path) as listener:
         if protocol == "mmio":
             note(f"listening at {path}; Ctrl-C ends the server")
         else:
             command = qemu_command(_program(), path)
             note(f"listening at {path}; Ctrl-C ends the server. In another terminal:\n\n{command}\n")
+        flush = trace.flush if trace is not None else lambda: None
         try:
+            if protocol == "mmio":
+                server.serve_mmio(listener, once=once, ended=flush)
+                return
             while True:
                 connection, _ = listener.accept()
-                serve(connection)
-                if trace is not None:
-                    trace.flush()
+                server.serve_vfio_user(connection)
+                flush()
                 if once:
                     break
         finally:

@@ -91,6 +91,10 @@ def compile_(
         Build, typer.Option(help="image: IR and Program, as text and as guest bytes; c: C sources, Makefile and ELF.")
     ] = Build.image,
     hw: Hardware = "edge",
+    inline_kernels: Annotated[
+        bool,
+        typer.Option("--inline-kernels", help="With --build c: all on the CPU, products and arithmetic as loops."),
+    ] = False,
     place: Annotated[Place, typer.Option(help="Processor that the commands go to.")] = Place.auto,
     set_: Overrides = None,
     seed: Seed = 0,
@@ -99,6 +103,10 @@ def compile_(
     from acalsim_backend.models import check_target
 
     check_target(target)
+    if inline_kernels and build is not Build.c:
+        raise UsageError(f"--inline-kernels is for --build c, got --build {build.value}")
+    if inline_kernels and place is Place.accelerator:
+        raise UsageError("--inline-kernels puts everything on the CPU, got --place accelerator")
     hardware = options.load_hardware(hw, options.overrides(set_ or ()))
     options.check_places(out)
     with _user_code(), terminal.Stages(terminal.settings.quiet) as progress:
@@ -108,7 +116,15 @@ def compile_(
 
         model, inputs = load_target(target, seed)
         progress.stage(f"compiling {target}")
-        made = compile_model(model, inputs, out, build=build.value, hardware=hardware, place=place.value)
+        made = compile_model(
+            model,
+            inputs,
+            out,
+            build=build.value,
+            hardware=hardware,
+            place=place.value,
+            inline_kernels=inline_kernels,
+        )
     for file in made:
         typer.echo(str(file))
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from acalsim_backend.codegen.build import build
 from acalsim_backend.codegen.files import write_files
-from acalsim_backend.codegen.source import example, image_symbol
+from acalsim_backend.codegen.memory_map import MemoryMap
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.run.standalone import Standalone
 
@@ -52,13 +52,14 @@ class GeneratedProgram:
     def _start(self, snapshot: Snapshot) -> Standalone:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="acalsim-") as scratch:
-            write_files(snapshot, Path(scratch))
+            write_files(snapshot, Path(scratch), with_runtime=False)
             elf = build(Path(scratch), snapshot.name)
+            places = MemoryMap(snapshot)
             standalone = Standalone(
                 elf,
                 snapshot.program,
-                image_symbol(snapshot.name),
-                {t.id: example(t) for t in snapshot.inputs},
+                places.image,
+                places.examples,
                 self._hardware,
                 self._machine,
                 self._functional,

@@ -18,13 +18,12 @@ from acalsim_backend.errors import HardwareError, ProgramError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.locks import Rank, make_lock
 from acalsim_backend.program.commands import decode
-from acalsim_backend.program.enums import DType
+from acalsim_backend.program.enums import ALIGNMENT, DType
 
 __all__ = ["Completion", "SegmentTiming", "Timing", "energy_pj", "engine_config"]
 
 _MEMO_SEGMENTS = 4096
 _MEMO_BYTES = 64 << 20
-_ALIGNMENT = 64
 """Bytes; what tensors start at multiples of, wherever they lie."""
 
 
@@ -160,7 +159,7 @@ def canonical(commands: Sequence[bytes]) -> list[bytes]:
         number = bisect.bisect_right(starts, low) - 1
         if number not in moved:
             start, end = blocks[number]
-            cursor += (start - cursor) % _ALIGNMENT
+            cursor += (start - cursor) % ALIGNMENT
             moved[number] = cursor - start
             cursor += end - start
         (address,) = struct.unpack_from("<Q", buffers[i], at)

@@ -31,7 +31,7 @@ from acalsim_backend.program.commands import (
 )
 from acalsim_backend.program.enums import (
     ABI_VERSION,
-    COMMAND_ALIGN,
+    ALIGNMENT,
     MAX_RANK,
     Activation,
     DType,
@@ -69,9 +69,9 @@ def read_command(memory: Memory, address: int) -> bytes:
         raise CommandError(Status.UNALIGNED, f"command at {address:#x}: not a multiple of 8", address)
     try:
         _, _, size, *_ = HEADER.unpack(memory.view(address, HEADER_SIZE).tobytes())
-        if not HEADER_SIZE <= size <= MAX_COMMAND_BYTES or size % COMMAND_ALIGN:
+        if not HEADER_SIZE <= size <= MAX_COMMAND_BYTES or size % ALIGNMENT:
             raise CommandError(
-                Status.BAD_SHAPE, f"command of {size} bytes: expected a multiple of {COMMAND_ALIGN}", address
+                Status.BAD_SHAPE, f"command of {size} bytes: expected a multiple of {ALIGNMENT}", address
             )
         return memory.view(address, size).tobytes()
     except IndexError as error:

@@ -172,6 +172,8 @@ uint32_t acal_run(acal_image_t *image);
 void acal_begin(acal_image_t *image);
 void acal_on_cpu(acal_image_t *image, uint32_t i);
 void acal_on_accelerator(acal_image_t *image, uint32_t first, uint32_t n);
+void acal_inline_begin(acal_image_t *image, uint32_t i); /* around code that does what command i says */
+void acal_inline_end(acal_image_t *image, uint32_t i);
 uint32_t acal_end(acal_image_t *image);
 
 /* What the walker needs from its machine (driver.c on the guest, host.c on the host). */
@@ -190,6 +192,9 @@ uint32_t acal_hostcall(uint32_t index, acal_fault_t *fault);
 #if defined(__riscv)
 /* Base address of device i (0 Echo, 1 and up Compute); 0 if the machine has none. */
 uintptr_t acal_device(uint32_t i);
+
+/* Where the register at an address of the fixed memory map is on this machine. */
+uintptr_t acal_mmio(uintptr_t address);
 
 /* Find the devices: by PCI if a device tree was passed at reset, else at their fixed addresses. */
 void acal_devices_begin(const void *device_tree);

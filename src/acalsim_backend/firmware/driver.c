@@ -49,6 +49,11 @@ uintptr_t acal_device(uint32_t i) {
     return ACAL_DEVICE_BASE + (uintptr_t)i * ACAL_DEVICE_STRIDE;
 }
 
+uintptr_t acal_mmio(uintptr_t address) {
+    uintptr_t offset = address - ACAL_DEVICE_BASE;
+    return acal_device((uint32_t)(offset / ACAL_DEVICE_STRIDE)) + offset % ACAL_DEVICE_STRIDE;
+}
+
 /* --- time ------------------------------------------------------------------------------------- */
 
 /* An emulator with an exact count of its own answers in CPU_TIME; QEMU counts in minstret. */

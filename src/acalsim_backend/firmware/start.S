@@ -1,5 +1,5 @@
 /* Reset: a0 is the hart, a1 the device tree or 0. Sets up registers, floating point, traps and .bss; never returns. */
-    .section .text.start, "ax"
+    .section .text.init, "ax"
     .globl _start
     .type _start, @function
 _start:

@@ -119,6 +119,14 @@ void acal_on_cpu(acal_image_t *image, uint32_t i) {
         finish(image, run_here(image, i, command_at(image, i), &fault), i, fault.address);
 }
 
+void acal_inline_begin(acal_image_t *image, uint32_t i) {
+    ((acal_record_t *)at(image, image->records))[i].begin = acal_instret();
+}
+
+void acal_inline_end(acal_image_t *image, uint32_t i) {
+    ((acal_record_t *)at(image, image->records))[i].end = acal_instret();
+}
+
 void acal_on_accelerator(acal_image_t *image, uint32_t first, uint32_t n) {
     acal_fault_t fault = {0};
     uint32_t failed = first;

@@ -278,10 +278,11 @@ def _context_of(wrapper: Any) -> Any:
     backend: Any = inner
     if isinstance(inner, torch._TorchCompileWrapper):
         backend, options = inner.compiler_fn, inner.kwargs
-    find = getattr(backend, "watched", None)
+    is_shared = inspect.isfunction(backend) or inspect.isclass(backend)
+    find = getattr(backend, "shared" if is_shared else "watched", None)
     if find is None:
         return contextlib.nullcontext
-    if isinstance(inner, torch._TorchCompileWrapper) and not inspect.isfunction(backend):
+    if isinstance(inner, torch._TorchCompileWrapper) and not is_shared:
         inner.compiler_fn = wrapper.compiler_fn = _WeakBackend(backend)
     return Watcher(functools.partial(find, **options))
 

@@ -22,15 +22,15 @@ import subprocess
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from acalsim_backend.device.registers import DEVICE_SIZE, RAM_BASE
-from acalsim_backend.errors import GuestTrapError, MachineError, UsageError, WatchdogError
+from acalsim_backend.errors import GuestTrapError, MachineError, UnknownNameError, UsageError, WatchdogError
 from acalsim_backend.machine.base import Platform
 from acalsim_backend.machine.elf import Elf, Location
 from acalsim_backend.machine.gdb_remote import stop_at
@@ -71,6 +71,19 @@ class QemuConfig:
     trace_mmio: str | Path | None = None
     extra_args: tuple[str, ...] = ()
     start_seconds: float = 120.0
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> QemuConfig:
+        """Settings by name.
+
+        Raises:
+            UnknownNameError: one that does not exist.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise UnknownNameError("qemu_config setting", name, known)
+        return cls(**settings)
 
     def __post_init__(self) -> None:
         if not 0 < self.start_seconds < float("inf"):

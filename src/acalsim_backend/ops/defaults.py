@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -13,16 +14,46 @@ from acalsim_backend.ops.evaluate import overload
 
 
 def complete(ir: ACALSimIR) -> ACALSimIR:
-    """The IR with every operation complete; those that are stay as they are.
+    """The IR with every operation complete, constants as tensors, inputs and outputs listed as the tensors are marked,
+    and inputs as the arguments of a call; what is there stays as it is.
 
     Raises:
+        InputError: a constant of another shape or element type than its tensor; inputs among arguments that lack them.
         InputError: an operation without a target that is none of ATen's, or with more inputs than its target takes.
     """
-    return replace(ir, ops=[_completed(op, i, ir) for i, op in enumerate(ir.ops)])
+    inputs = ir.input_names or [name for name, desc in ir.tensors.items() if desc.is_input]
+    unplaced = [name for name in inputs if name not in ir.arguments]
+    if unplaced and ir.arguments:
+        raise InputError(
+            f"{ir.name}: {', '.join(unplaced)}: inputs without a position in arguments, which names others"
+        )
+    return replace(
+        ir,
+        input_names=inputs,
+        output_names=ir.output_names or [name for name, desc in ir.tensors.items() if desc.is_output],
+        arguments=ir.arguments or {name: position for position, name in enumerate(inputs)},
+        constants={name: _tensor(name, value, ir) for name, value in ir.constants.items()},
+        ops=[_completed(op, i, ir) for i, op in enumerate(ir.ops)],
+    )
+
+
+def _tensor(name: str, value: Any, ir: ACALSimIR) -> torch.Tensor:
+    tensor, desc = torch.as_tensor(value), ir.tensors.get(name)
+    got = (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+    if desc is None or got != (desc.shape, desc.dtype):
+        described = "no tensor of that name" if desc is None else f"{desc.shape} {desc.dtype}"
+        raise InputError(f"{ir.name}: constant {name} is {got[0]} {got[1]}, the tensor table has {described}")
+    return tensor
 
 
 def _completed(op: ACALSimOp, index: int, ir: ACALSimIR) -> ACALSimOp:
     op = replace(op, covers=op.covers or (index,), results=op.results or list(range(len(op.outputs))))
+    if op.op_type is ACALSimOpType.ALLOC:
+        return replace(op, op_type=ACALSimOpType.FULL, target="aten.full.default", attrs={"fill_value": 0})
+    if op.op_type in (ACALSimOpType.NOP, ACALSimOpType.SYNC):
+        if op.inputs or op.outputs:
+            raise InputError(f"{op}: {op.op_type.name} has no tensors")
+        return op
     if op.op_type is ACALSimOpType.VECTOR or (len(op.roles) == len(op.inputs) and op.target):
         return op
     if op.op_type is ACALSimOpType.HOST and not op.target:

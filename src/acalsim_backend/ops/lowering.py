@@ -79,7 +79,7 @@ class Lowering:
             self.origins += [self._describe(c) for c in covered]
             self._origin = (first, len(covered))
             operator_of(op).lower(op, self)
-        outputs = tuple(self.views[n] for n in self.ir.outputs)
+        outputs = tuple(self.views[n] for n in self.ir.output_names)
         mutations = tuple((n, self.views[v]) for n, v in self.ir.mutations)
         for view in (*outputs, *(v for _, v in mutations)):
             tensor = self.tensors[view.tensor]

@@ -15,17 +15,13 @@ class _ViewOperator(Operator):
 
 
 class Reshape(_ViewOperator):
-    """view, squeeze, unsqueeze, alias: the same elements in the same order."""
+    """view, alias: the same elements in the same order."""
 
     op_type = ACALSimOpType.RESHAPE
-    targets = (
+    targets: tuple[str, ...] = (
         "aten.view.default",
         "aten._unsafe_view.default",
         "aten.reshape.default",
-        "aten.squeeze.default",
-        "aten.squeeze.dim",
-        "aten.squeeze.dims",
-        "aten.unsqueeze.default",
         "aten.alias.default",
         "aten.detach.default",
         "aten.lift_fresh_copy.default",
@@ -41,11 +37,32 @@ class Reshape(_ViewOperator):
         to.alias(op.outputs[0], replace(source, dims=dims, strides=strides))
 
 
+class Squeeze(Reshape):
+    """squeeze: without axes of length 1."""
+
+    op_type = ACALSimOpType.SQUEEZE
+    targets = ("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
+
+
+class Unsqueeze(Reshape):
+    """unsqueeze(self, dim): with one more axis of length 1."""
+
+    op_type = ACALSimOpType.UNSQUEEZE
+    targets = ("aten.unsqueeze.default",)
+
+
+class Flatten(Reshape):
+    """flatten(self, start_dim, end_dim): several axes as one."""
+
+    op_type = ACALSimOpType.FLATTEN
+    targets = ("aten.flatten.using_ints",)
+
+
 class Permute(_ViewOperator):
-    """permute, transpose."""
+    """permute(self, dims)."""
 
     op_type = ACALSimOpType.PERMUTE
-    targets = ("aten.permute.default", "aten.transpose.int", "aten.t.default")
+    targets: tuple[str, ...] = ("aten.permute.default",)
 
     def infer(self, op: ACALSimOp, ir: ACALSimIR) -> Signature:
         source = ir.tensors[op.inputs[0]]
@@ -58,6 +75,13 @@ class Permute(_ViewOperator):
             op.outputs[0],
             replace(source, dims=tuple(source.dims[i] for i in order), strides=tuple(source.strides[i] for i in order)),
         )
+
+
+class Transpose(Permute):
+    """transpose(self, dim0, dim1), t."""
+
+    op_type = ACALSimOpType.TRANSPOSE
+    targets = ("aten.transpose.int", "aten.t.default")
 
 
 def _order(op: ACALSimOp, rank: int) -> tuple[int, ...]:

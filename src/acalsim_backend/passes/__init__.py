@@ -85,7 +85,7 @@ class Compiled:
     def interface(self) -> Interface:
         """The Program as the caller of the captured graph sees it."""
         lowered, names = self.lowered, self.lowered.names
-        labels = self.ir.outputs
+        labels = self.ir.output_names
         return Interface(
             self.program,
             {names[name]: position for name, position in self.ir.arguments.items() if name in names},
@@ -133,7 +133,7 @@ def _prepare_link(owner: Lowered, prepare: Compiled | None) -> Prepare | None:
     inner = prepare.lowered
     results = tuple(
         (view.tensor, owner.names[name])
-        for name, view in zip(prepare.ir.outputs, inner.outputs, strict=True)
+        for name, view in zip(prepare.ir.output_names, inner.outputs, strict=True)
         if name in owner.names
     )
     return Prepare(prepare.program, results)

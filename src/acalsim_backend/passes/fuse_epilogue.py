@@ -89,7 +89,7 @@ def _with_activation(op: ACALSimOp, user: ACALSimOp, target: Target) -> ACALSimO
 
 
 def _renamed(ir: ACALSimIR, names: dict[str, str]) -> ACALSimIR:
-    outputs = [names.get(n, n) for n in ir.outputs]
+    outputs = [names.get(n, n) for n in ir.output_names]
     mutations = [(n, names.get(v, v)) for n, v in ir.mutations]
     tensors = {n: replace(t, is_output=True) if n in outputs else t for n, t in ir.tensors.items() if n not in names}
-    return replace(ir, outputs=outputs, mutations=mutations, tensors=tensors)
+    return replace(ir, output_names=outputs, mutations=mutations, tensors=tensors)

@@ -6,7 +6,8 @@ and comes back. Groups are merged greedily in execution order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
@@ -43,7 +44,8 @@ class FusePointwise:
     after: tuple[str, ...] = ("inline_scalars", "fuse_epilogue")
 
     def apply(self, ir: ACALSimIR, target: Target) -> ACALSimIR:
-        return _Fusion(ir).run()
+        parts = [list(part) for _, part in itertools.groupby(ir.ops, lambda op: op.op_type is ACALSimOpType.SYNC)]
+        return replace(ir, ops=[op for part in parts for op in _Fusion(ir).run(part)])
 
 
 class _Fusion:
@@ -53,13 +55,15 @@ class _Fusion:
         self.nodes: list[_Node] = []
         self.owner: dict[str, int] = {}
         self.groups = 0
-        self.effects = [op for op in ir.ops if op.op_type is ACALSimOpType.HOST and not is_pure(op)]
+        self.effects: list[ACALSimOp] = []
         self.last_effect: int | None = None
 
-    def run(self) -> ACALSimIR:
-        for op in self.ir.ops:
+    def run(self, ops: Sequence[ACALSimOp]) -> list[ACALSimOp]:
+        """Operations that follow one another in the IR, with groups of them fused."""
+        self.effects = [op for op in ops if op.op_type is ACALSimOpType.HOST and not is_pure(op)]
+        for op in ops:
             self._place(op)
-        return replace(self.ir, ops=[self._fused(node) for node in _sorted(self.nodes)])
+        return [self._fused(node) for node in _sorted(self.nodes)]
 
     def _place(self, op: ACALSimOp) -> None:
         """Let the operation join a group, or make it a node of its own."""

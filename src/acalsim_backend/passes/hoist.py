@@ -32,7 +32,7 @@ class Hoist:
             f"{ir.name}_prepare",
             tensors={n: replace(t, is_input=False, is_output=False) for n, t in ir.tensors.items() if n in static},
             ops=inner,
-            outputs=list(prepared),
+            output_names=list(prepared),
             constants=dict(ir.constants),
             arguments={n: p for n, p in ir.arguments.items() if n in static},
         )

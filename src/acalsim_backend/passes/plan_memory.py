@@ -13,11 +13,9 @@ import numpy as np
 from acalsim_backend.ops.lowering import Lowered
 from acalsim_backend.passes.target import Target
 from acalsim_backend.program.commands import Command
-from acalsim_backend.program.enums import Opcode
+from acalsim_backend.program.enums import Opcode, aligned
 from acalsim_backend.program.program import Tensor, TensorKind
 from acalsim_backend.program.view import View
-
-ALIGNMENT = 64
 
 
 @dataclass
@@ -56,7 +54,7 @@ def _buffers(lowered: Lowered) -> list[_Buffer]:
     owner: dict[int, _Buffer] = {}
     for tensor in lowered.tensors:
         if tensor.kind is TensorKind.ARENA and tensor.id in first:
-            size = -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
+            size = aligned(tensor.nbytes)
             owner[tensor.id] = _Buffer([tensor.id], size, first[tensor.id], last[tensor.id])
     for i, command in enumerate(lowered.commands):
         for result, source in _in_place_pairs(command, lowered.tensors):

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Self
 from acalsim_backend.errors import ProgramError
 from acalsim_backend.program.enums import (
     ABI_VERSION,
-    COMMAND_ALIGN,
+    ALIGNMENT,
     Activation,
     DType,
     Opcode,
@@ -23,6 +23,7 @@ from acalsim_backend.program.enums import (
     PoolMode,
     ReduceOp,
     VectorOp,
+    aligned,
 )
 from acalsim_backend.program.layout import (
     F32,
@@ -141,7 +142,7 @@ class Command(Struct):
     def encode(self) -> bytes:
         """Header, fields and dependencies as they lie in guest memory (operands not yet relocated)."""
         body = self.sizeof()
-        total = -(-(body + 4 * len(self.deps)) // COMMAND_ALIGN) * COMMAND_ALIGN
+        total = aligned(body + 4 * len(self.deps))
         buffer = bytearray(total)
         HEADER.pack_into(
             buffer,
@@ -179,7 +180,7 @@ def decode(buffer: bytes | bytearray | memoryview, at: int = 0) -> Command:
     if opcode not in COMMANDS:
         raise ProgramError(f"command {ident}: opcode {opcode} is not one of {', '.join(map(str, map(int, COMMANDS)))}")
     cls = COMMANDS[Opcode(opcode)]
-    if size < cls.sizeof() or size % COMMAND_ALIGN or dep_offset + 4 * n_deps > size or at + size > len(buffer):
+    if size < cls.sizeof() or size % ALIGNMENT or dep_offset + 4 * n_deps > size or at + size > len(buffer):
         raise ProgramError(f"command {ident}: size {size} does not hold a {Opcode(opcode).name} with {n_deps} deps")
     try:
         body = cls.decode_from(buffer, at)

@@ -9,8 +9,14 @@ import enum
 
 ABI_VERSION = 1
 MAX_RANK = 6
-COMMAND_ALIGN = 64
+ALIGNMENT = 64
+"""Bytes: commands, tables and tensors start at multiples of it."""
 IMAGE_MAGIC = 0x4C414341  # "ACAL", little-endian
+
+
+def aligned(nbytes: int) -> int:
+    """Rounded up to ALIGNMENT."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
 class DType(enum.IntEnum):

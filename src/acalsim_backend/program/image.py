@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from acalsim_backend.program.enums import ABI_VERSION, COMMAND_ALIGN, IMAGE_MAGIC, Status
+from acalsim_backend.program.enums import ABI_VERSION, IMAGE_MAGIC, Status, aligned
 from acalsim_backend.program.layout import I64, U32, U64, Struct
 from acalsim_backend.program.program import Program
 
@@ -86,6 +86,12 @@ class Image:
     command_offsets: tuple[int, ...]
 
 
+def queue_entries(program: Program) -> int:
+    """Entries of the accelerator's ring: a power of two above the longest segment."""
+    longest = max((len(s) for s in program.segments()), default=0)
+    return 1 << max(longest, 1).bit_length()
+
+
 def build_image(program: Program) -> Image:
     """Lay a Program out for guest memory; tensor addresses are left for the binding table."""
     offset = ImageHeader.sizeof()
@@ -102,17 +108,16 @@ def build_image(program: Program) -> Image:
 
     def table(size: int) -> int:
         nonlocal offset
-        start = -(-offset // COMMAND_ALIGN) * COMMAND_ALIGN
+        start = aligned(offset)
         offset = start + size
         return start
 
-    longest = max((len(s) for s in program.segments()), default=0)
-    queue_entries = 1 << max(longest, 1).bit_length()
+    entries = queue_entries(program)
     index_at = table(8 * len(index))
     bindings_at = table(8 * len(program.tensors))
     relocations_at = table(Relocation.sizeof() * len(relocations))
     records_at = table(Record.sizeof() * len(index))
-    queue_at = table(QueueEntry.sizeof() * queue_entries)
+    queue_at = table(QueueEntry.sizeof() * entries)
     header = ImageHeader(
         magic=IMAGE_MAGIC,
         version=ABI_VERSION,
@@ -120,7 +125,7 @@ def build_image(program: Program) -> Image:
         n_commands=len(index),
         n_tensors=len(program.tensors),
         n_relocations=len(relocations),
-        queue_entries=queue_entries,
+        queue_entries=entries,
         commands=ImageHeader.sizeof(),
         index=index_at,
         bindings=bindings_at,

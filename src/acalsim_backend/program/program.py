@@ -87,18 +87,22 @@ class Program:
         """Tensors of one kind in id order."""
         return [t for t in self.tensors if t.kind is kind]
 
-    def segments(self) -> list[list[Command]]:
-        """Maximal runs of accelerator commands for one device; each is submitted by one doorbell."""
+    def steps(self) -> list[list[Command]]:
+        """The commands in order, in maximal runs of accelerator commands for one device and single other commands."""
         runs: list[list[Command]] = []
         previous: Command | None = None
         for command in self.commands:
-            if command.placement is Placement.ACCELERATOR:
-                continues = previous is not None and previous.placement is Placement.ACCELERATOR
-                if previous is None or not continues or previous.device != command.device:
-                    runs.append([])
-                runs[-1].append(command)
+            on_device = command.placement is Placement.ACCELERATOR
+            continues = previous is not None and previous.placement is Placement.ACCELERATOR
+            if previous is None or not on_device or not continues or previous.device != command.device:
+                runs.append([])
+            runs[-1].append(command)
             previous = command
         return runs
+
+    def segments(self) -> list[list[Command]]:
+        """The runs of accelerator commands; each is submitted by one doorbell."""
+        return [run for run in self.steps() if run[0].placement is Placement.ACCELERATOR]
 
     def describe(self, command: Command) -> str:
         """The IR operations that a command covers, for error messages."""

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from acalsim_backend.device.registers import RESERVED_BYTES
 from acalsim_backend.errors import CapacityError
 from acalsim_backend.machine.memory import Bytes, Ram
-
-ALIGNMENT = 64
-"""Bytes; every block starts at a multiple of it, which is more than any dtype or command asks for."""
+from acalsim_backend.program.enums import aligned
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Heap:
             CapacityError: no hole is large enough; says what was needed, what is free and what to do.
         """
         self.collect()
-        taken = max(-(-nbytes // ALIGNMENT), 1) * ALIGNMENT
+        taken = aligned(max(nbytes, 1))
         for i, (address, size) in enumerate(self._free):
             if size >= taken:
                 if size == taken:

@@ -12,7 +12,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from acalsim_backend.device.device import ComputeDevice, Device, EchoDevice
+from acalsim_backend.device.compute import ComputeDevice
+from acalsim_backend.device.device import Device, EchoDevice
 from acalsim_backend.device.functional import create_functional
 from acalsim_backend.device.limits import Channel, total_channels
 from acalsim_backend.device.validate import read_command

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from acalsim_backend.device.device import SegmentRun
+from acalsim_backend.device.compute import SegmentRun
 from acalsim_backend.errors import DeviceError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.program.commands import Command

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from acalsim_backend.device.device import ComputeDevice, Device
+from acalsim_backend.device.compute import ComputeDevice
+from acalsim_backend.device.device import Device
 from acalsim_backend.device.registers import DEVICE_BASE, DEVICE_SIZE, DEVICE_STRIDE
-
-ACCESS_SIZES = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)

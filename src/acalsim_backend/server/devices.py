@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acalsim_backend.device.device import ComputeDevice, EchoDevice
+from acalsim_backend.device.compute import ComputeDevice
+from acalsim_backend.device.device import EchoDevice
 from acalsim_backend.device.functional import create_functional
 from acalsim_backend.device.memory import Memory
 from acalsim_backend.device.registers import DEVICE_BASE, DEVICE_SIZE, DEVICE_STRIDE, RAM_BASE

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from acalsim_backend.device.device import ComputeDevice
+from acalsim_backend.device.compute import ComputeDevice
 from acalsim_backend.device.registers import Register, StatusBit
 from acalsim_backend.errors import InputError
 from acalsim_backend.server.board import Access, Board, Slot
@@ -87,12 +87,12 @@ class DeviceLog:
         if access.is_write:
             width = 2 * access.size
             self.say(access.cycle, slot.name, f"WRITE to {register_name(access.offset)} = 0x{access.value:0{width}X}")
-            known.busy_since = access.cycle if device.busy_until > access.cycle else known.busy_since
         if status != known.status:
-            self.say(access.cycle, slot.name, f"Status -> {_status(status)}")
+            since = max(access.cycle, device.busy_since) if status & StatusBit.BUSY else access.cycle
+            self.say(since, slot.name, f"Status -> {_status(status)}")
         if status & StatusBit.ERROR and not known.status & StatusBit.ERROR and device.fault is not None:
             self.say(access.cycle, slot.name, f"{device.fault.status.name}: {device.fault.text}")
-        known.status, known.busy_until = status, device.busy_until
+        known.status, known.busy_since, known.busy_until = status, device.busy_since, device.busy_until
 
     def finish(self, board: Board) -> None:
         """The end of a simulation, and its statistics."""
@@ -125,18 +125,20 @@ class DeviceLog:
 
 
 def statistics(slots: Sequence[Slot], cycles: int, transactions: int) -> dict[str, str]:
-    """The tutorial's four figures. Memory traffic is what the accelerators moved, in bytes."""
-    done = [
-        completion
-        for slot in slots
-        if isinstance(slot.device, ComputeDevice)
-        for segment in slot.device.segments
-        for completion in segment.timing.completions
-    ]
+    """The tutorial's four figures. Memory traffic is what the accelerators moved, in bursts and in bytes."""
+    reads = writes = read_bytes = written_bytes = 0
+    for slot in slots:
+        if isinstance(slot.device, ComputeDevice):
+            burst = slot.device.hardware.dma.burst_bytes
+            for completion in (c for segment in slot.device.segments for c in segment.timing.completions):
+                reads += -(-completion.bytes_read // burst)
+                writes += -(-completion.bytes_written // burst)
+                read_bytes += completion.bytes_read
+                written_bytes += completion.bytes_written
     return {
         "Total cycles": str(cycles),
-        "Memory reads": f"{sum(c.bytes_read for c in done)} bytes",
-        "Memory writes": f"{sum(c.bytes_written for c in done)} bytes",
+        "Memory reads": f"{reads} ({read_bytes} bytes)",
+        "Memory writes": f"{writes} ({written_bytes} bytes)",
         "Device transactions": str(transactions),
     }
 

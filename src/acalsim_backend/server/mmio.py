@@ -11,7 +11,8 @@ from __future__ import annotations
 import socket
 import struct
 
-from acalsim_backend.server.board import ACCESS_SIZES, Board
+from acalsim_backend.device.device import ACCESS_SIZES
+from acalsim_backend.server.board import Board
 
 REQUEST = struct.Struct("<BBHQQ")
 REPLY = struct.Struct("<B7xQ")
@@ -48,6 +49,8 @@ def answer(board: Board, request: bytes) -> bytes:
     if place is None or kind not in (READ, WRITE) or reserved or (kind == WRITE and data >> 8 * size):
         return REPLY.pack(0, 0)
     slot, offset = place
+    if not slot.device.accepts(offset, size, kind == WRITE):
+        return REPLY.pack(0, 0)
     if kind == READ:
         return REPLY.pack(1, board.read(slot, offset, size))
     board.write(slot, offset, size, data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import socket
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -80,7 +81,7 @@ class Server:
 
     def serve_vfio_user(self, connection: socket.socket) -> None:
         """Serve one QEMU to its end, and log it."""
-        log = self._begin()
+        log = self._begin(self.write)
         bus = _LateBus(self.entries, (log, *self.observers))
         client = VfioUserConnection(connection, bus)
         try:
@@ -93,24 +94,61 @@ class Server:
             client.close()
             log.finish(bus.board)
 
-    def serve_mmio(self, connection: socket.socket) -> None:
-        """Serve one client to its end, and log it."""
-        log = self._begin()
+    def serve_mmio(self, listener: socket.socket, *, once: bool = False, ended: Callable[[], object]) -> None:
+        """Serve clients in turn, request by request, each on devices of its own; ``ended`` is called when one has gone.
+
+        Returns after the first client if ``once``. The log of a client that is not alone has its number in each line.
+        """
+        clients: list[_MmioClient] = []
+        with selectors.DefaultSelector() as selector:
+            selector.register(listener, selectors.EVENT_READ)
+            try:
+                while selector.get_map():
+                    for key, _ in selector.select():
+                        client = key.data
+                        if client is None:
+                            connection, _ = listener.accept()
+                            number = max((c.number for c in clients), default=0) + 1
+                            clients.append(self._mmio_client(connection, number))
+                            selector.register(connection, selectors.EVENT_READ, clients[-1])
+                            if once:
+                                selector.unregister(listener)
+                        elif not client.connection.serve():
+                            selector.unregister(client.socket)
+                            clients.remove(client)
+                            client.close()
+                            ended()
+            finally:
+                for client in clients:
+                    client.close()
+
+    def _mmio_client(self, connection: socket.socket, number: int) -> _MmioClient:
+        label = f"[Client {number}] " if number > 1 else ""
+        log = self._begin(lambda line: self.write(label + line if line else line))
         memory = self.ram if self.ram is not None else SharedMemory.private(_EMPTY_BYTES)
         board = Board(create_slots(self.entries, memory), (log, *self.observers))
-        client = MmioConnection(connection, board)
-        try:
-            with connection:
-                while client.serve():
-                    pass
-        finally:
-            log.finish(board)
+        return _MmioClient(number, connection, MmioConnection(connection, board), log, board)
 
-    def _begin(self) -> DeviceLog:
-        log = DeviceLog(self.write)
-        self.write("Simulation started")
+    def _begin(self, write: Callable[[str], object]) -> DeviceLog:
+        log = DeviceLog(write)
+        write("Simulation started")
         log.say(0, SERVER, "Client connected")
         return log
+
+
+@dataclass(frozen=True, eq=False)
+class _MmioClient:
+    """A client that is being served, with devices and a log of its own."""
+
+    number: int
+    socket: socket.socket
+    connection: MmioConnection
+    log: DeviceLog
+    board: Board
+
+    def close(self) -> None:
+        self.socket.close()
+        self.log.finish(self.board)
 
 
 class _LateBus:

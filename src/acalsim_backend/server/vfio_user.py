@@ -16,8 +16,8 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from acalsim_backend.device.device import ACCESS_SIZES
 from acalsim_backend.device.registers import DEVICE_SIZE, PCI_ID
-from acalsim_backend.server.board import ACCESS_SIZES
 
 MAX_TRANSFER = 1 << 20  # bytes of a region access; what we announce
 MAX_MESSAGE = MAX_TRANSFER + 4096

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "memory/dram_channel.h"
+#include "memory/dram/channel.h"
 #include "memory/models.h"
 
 namespace acalsim {
@@ -23,7 +23,7 @@ class DramMemory final : public MemoryPort {
         const std::uint64_t window =
             std::max<std::uint64_t>(1, config.dma.outstanding * config.dma.burst / timing.burst);
         for (std::uint64_t c = 0; c < config.memory.channels; ++c) {
-            channels_.emplace_back(timing, config.cores, window, latency, config.memory.fast_path);
+            channels_.emplace_back(timing, config.memory, config.cores, window, latency);
         }
         next_.assign(channels_.size(), kNever);
     }
@@ -131,6 +131,9 @@ class DramMemory final : public MemoryPort {
 
 std::unique_ptr<MemoryPort> make_dram_memory(const Config& config, const DramStandard& standard) {
     const DramTiming timing = dram_timing(config, standard);
+    if (config.memory.refresh == "per_bank" && timing.nRFCpb == 0) {
+        throw std::invalid_argument(std::string(standard.name) + " has no per-bank refresh; use all_bank or none");
+    }
     if (config.memory.channels == 0 || config.memory.interleave % timing.burst != 0) {
         throw std::invalid_argument("memory: interleave of " + std::to_string(config.memory.interleave) +
                                     " bytes is not a multiple of the burst of " + std::to_string(timing.burst));

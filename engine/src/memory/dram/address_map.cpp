@@ -1,4 +1,4 @@
-#include "memory/address_map.h"
+#include "memory/dram/address_map.h"
 
 #include <algorithm>
 
