@@ -187,7 +187,7 @@ def _names(text: str) -> list[str]:
 def _split(text: str) -> Sequence[str]:
     """Parts between commas that stand in no bracket and in no string."""
     parts, depth, quote, start = [], 0, "", 0
-    for i, c in enumerate(text):
+    for i, c in enumerate(re.sub(r"\\.", "  ", text)):  # an escaped quote ends no string
         if quote:
             quote = "" if c == quote else quote
         elif c in "'\"":

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  # its name everywhere
@@ -122,6 +122,8 @@ def test_may_an_ir_be_built_by_hand_as_the_tutorial_builds_it() -> None:
 
 
 @given(st.floats(), st.floats(width=32), st.booleans(), st.text(max_size=8))
+@example(0.0, 0.0, False, "'\"")
+@example(0.0, 0.0, False, "\\")
 def test_does_every_attribute_survive(number: float, bound: float, flag: bool, text: str) -> None:
     attrs: dict[str, Any] = {
         "a": number,
