@@ -27,6 +27,7 @@ _TENSOR = re.compile(
     r"(?P<name>[\w.]+): \((?P<shape>[\d, ]*)\) (?P<dtype>\w+)(?: \[(?P<mark>input|param|output)\])?(?: = (?P<data>.*))?"
 )
 _CALL = re.compile(r"(?:(?P<outputs>[\w., ]*) )?= (?P<type>\w+)\((?P<inputs>[\w., ]*)\)(?P<rest>.*)")
+_STRING = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""")
 _LISTS = {"Inputs": "input_names", "Outputs": "output_names", "Mutations": "mutations"}
 _NOTED = (
     "name", "roles", "results", "target", "compute", "module", "source", "covers", "compute_cycles", "memory_cycles"
@@ -131,8 +132,8 @@ def _read_line(line: str, section: str, graphs: list[ACALSimIR]) -> str:
 
 
 def _split_notes(line: str) -> tuple[str, dict[str, Any]]:
-    body, found, notes = line.partition("  # ")
-    return body, ast.literal_eval(notes) if found else {}
+    at = _masked(line).find("  # ")
+    return (line, {}) if at < 0 else (line[:at], ast.literal_eval(line[at + 4 :]))
 
 
 def _read_tensor(line: str, ir: ACALSimIR) -> None:
@@ -162,8 +163,8 @@ def _read_op(text: str, notes: dict[str, Any]) -> ACALSimOp:
     rest, attrs = found["rest"].strip(), {}
     body: tuple[ACALSimOp, ...] = ()
     if rest.startswith("{ "):
-        end = rest.index(" }")
-        parts = rest[2:end].split("; ")
+        end = _masked(rest).index(" }")
+        parts = _split(rest[2:end], "; ")
         body = tuple(_read_op(p, n) for p, n in zip(parts, notes.get("body", [{}] * len(parts)), strict=True))
         rest = rest[end + 2 :].strip()
     if rest:
@@ -184,21 +185,20 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _split(text: str) -> Sequence[str]:
-    """Parts between commas that stand in no bracket and in no string."""
-    parts, depth, quote, start = [], 0, "", 0
-    for i, c in enumerate(re.sub(r"\\.", "  ", text)):  # an escaped quote ends no string
-        if quote:
-            quote = "" if c == quote else quote
-        elif c in "'\"":
-            quote = c
-        elif c in "([{":
-            depth += 1
-        elif c in ")]}":
-            depth -= 1
-        elif c == "," and depth == 0:
+def _masked(text: str) -> str:
+    """The text with _ for all that stands in strings, so that what it is searched for is no part of one."""
+    return _STRING.sub(lambda found: "_" * len(found[0]), text)
+
+
+def _split(text: str, separator: str = ",") -> list[str]:
+    """Parts between separators that stand in no bracket and in no string."""
+    parts, depth, start = [], 0, 0
+    masked = _masked(text)
+    for i, c in enumerate(masked):
+        depth += (c in "([{") - (c in ")]}")
+        if depth == 0 and masked.startswith(separator, i):
             parts.append(text[start:i])
-            start = i + 1
+            start = i + len(separator)
     return [*parts, text[start:]]
 
 

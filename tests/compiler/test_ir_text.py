@@ -124,6 +124,8 @@ def test_may_an_ir_be_built_by_hand_as_the_tutorial_builds_it() -> None:
 @given(st.floats(), st.floats(width=32), st.booleans(), st.text(max_size=8))
 @example(0.0, 0.0, False, "'\"")
 @example(0.0, 0.0, False, "\\")
+@example(0.0, 0.0, False, "x  # {'a': 1}")
+@example(0.0, 0.0, False, " }; {(")
 def test_does_every_attribute_survive(number: float, bound: float, flag: bool, text: str) -> None:
     attrs: dict[str, Any] = {
         "a": number,
@@ -174,3 +176,16 @@ def test_is_a_function_read_back_as_it_was_captured() -> None:
     x = torch.randn(3, 4)
     ir = ACALSimCompiler().compile(to_core_aten(function, [x]), [x], "f")
     equal(parse(print_whole(ir)), ir)
+
+
+@given(st.text(max_size=12))
+@example("a; b }  # {}")
+def test_does_an_attribute_inside_a_fused_group_survive(text: str) -> None:
+    ir = ACALSimIR("g", {"x": TensorDesc("x", (1,), is_input=True), "y": TensorDesc("y", (1,), is_output=True)})
+    ir.input_names, ir.output_names = ["x"], ["y"]
+    body = (
+        ACALSimOp(ACALSimOpType.EXP, "e", ["x"], ["t"], {"a": text}),
+        ACALSimOp(ACALSimOpType.NEG, "n", ["t"], ["y"]),
+    )
+    ir.add_op(ACALSimOp(ACALSimOpType.VECTOR, "v", ["x"], ["y"], body=body))
+    assert parse(print_whole(ir)).ops[0].body == body

@@ -38,7 +38,8 @@ class Net(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.softmax(self.first(x), -1)
-        return self.second(y)[:, ::2].contiguous()
+        z: torch.Tensor = self.second(y)
+        return z[:, ::2].contiguous()
 
 
 class Pair(nn.Module):
