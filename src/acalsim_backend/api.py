@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from acalsim_backend import files
-from acalsim_backend.backend import BUILDS, ACALSimBackend
+from acalsim_backend.backend import ACALSimBackend
+from acalsim_backend.choices import Build
 from acalsim_backend.codegen.build import build as build_elf
 from acalsim_backend.errors import AcalsimError, InputError, UnknownNameError
 from acalsim_backend.front import watch
@@ -32,7 +33,7 @@ def compile_model(
     folder = Path(output_dir)
     mode = {"image": "compile", "c": "codegen"}.get(build)
     if mode is None:
-        raise UnknownNameError("build", build, BUILDS)
+        raise UnknownNameError("build", build, list(Build))
     backend = ACALSimBackend(mode=mode, output_dir=str(folder), **options)
     compiled = torch.compile(_with_own_code(model), backend=backend, dynamic=False)
     _call(compiled, inputs)

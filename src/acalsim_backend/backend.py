@@ -19,6 +19,7 @@ from torch import fx
 from torch._functorch._aot_autograd.utils import make_boxed_func
 
 from acalsim_backend import files
+from acalsim_backend.choices import Build, Mode
 from acalsim_backend.codegen.generated import GeneratedProgram
 from acalsim_backend.codegen.riscv_codegen import RISCVCodeGenerator
 from acalsim_backend.compiler import ACALSimCompiler
@@ -41,8 +42,6 @@ from acalsim_backend.run.weights import WeightCache
 
 log = logging.getLogger(__name__)
 
-MODES = ("trace", "compile", "codegen", "simulate", "eager")
-BUILDS = ("image", "c")
 REPORT_BYTES = 64 << 20
 """What the kept reports of one backend may take; the oldest go first."""
 IR_BYTES = 32 << 20
@@ -105,10 +104,9 @@ class ACALSimBackend:
         inline_kernels: bool = False,
         trace_memory: str | Path | None = None,
     ) -> None:
-        if mode not in MODES:
-            raise UnknownNameError("mode", mode, MODES)
-        if build not in BUILDS:
-            raise UnknownNameError("build", build, BUILDS)
+        for name, value, choices in (("mode", mode, Mode), ("build", build, Build)):
+            if value not in list(choices):
+                raise UnknownNameError(name, value, list(choices))
         check_machine(machine)
         if qemu_config is not None and machine != "qemu":
             raise UsageError(f"qemu_config is for machine='qemu', got machine={machine!r}; leave it out")

@@ -12,7 +12,8 @@ import torch
 from torch import fx
 
 from acalsim_backend.errors import InputError, UnsupportedError
-from acalsim_backend.front.captured import OF_MEMORY, CapturedGraph, InputKind
+from acalsim_backend.front.captured import OF_MEMORY, CapturedGraph, InputKind, meta_tensor
+from acalsim_backend.front.layouts import Layouts
 from acalsim_backend.front.source import module_path, source_line
 from acalsim_backend.front.trace import capture
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
@@ -75,6 +76,7 @@ class _Capture:
         self.tuples: dict[fx.Node, dict[int, str]] = {}
         self.position: dict[fx.Node, int] = {}
         self.scalars: dict[fx.Node, Any] = {}
+        self.layouts = Layouts(captured.graph)
 
     def run(self) -> ACALSimIR:
         for position, node in enumerate(self.captured.placeholders):
@@ -166,6 +168,10 @@ class _Capture:
         offset = source.meta["val"].storage_offset() if offset is None else self._plain(offset)
         owner = _owner(source) if target is torch.ops.aten.as_strided.default else source
         value = owner.meta["val"]
+        strides = self.layouts.strides(owner)
+        if strides != value.stride():
+            value = meta_tensor(value.shape, strides, value.dtype)
+            self.ir.tensors[self._name(owner)].strides = _described("", value, owner).strides
         offset = int(offset) - int(value.storage_offset())
         size, stride = self._plain(bound["size"]), self._plain(bound["stride"])
         if owner is not source or target is torch.ops.aten.as_strided.default:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import functools
 import inspect
 import sys
@@ -18,21 +17,6 @@ from acalsim_backend.errors import HardwareError, UsageError
 
 if TYPE_CHECKING:
     from acalsim_backend.hardware import HardwareConfig
-
-
-class Build(enum.StrEnum):
-    """The form of the Program."""
-
-    image = "image"
-    c = "c"
-
-
-class Place(enum.StrEnum):
-    """Which processor the commands go to."""
-
-    auto = "auto"
-    cpu = "cpu"
-    accelerator = "accelerator"
 
 
 def path(text: str) -> Path:

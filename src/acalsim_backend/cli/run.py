@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import enum
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from acalsim_backend.choices import Build, Mode, Place
 from acalsim_backend.cli import options, terminal
-from acalsim_backend.cli.options import Build, Hardware, Json, Overrides, Place, Seed, TraceMmio
+from acalsim_backend.cli.options import Hardware, Json, Overrides, Seed, TraceMmio
 from acalsim_backend.errors import InputError, UsageError, user_line
 
 if TYPE_CHECKING:
@@ -22,16 +22,6 @@ if TYPE_CHECKING:
 EXIT_DIFFERENT = 1
 
 app = typer.Typer()
-
-
-class Mode(enum.StrEnum):
-    """What is done with the captured graph."""
-
-    simulate = "simulate"
-    compile = "compile"
-    codegen = "codegen"
-    trace = "trace"
-    eager = "eager"
 
 
 @options.command(app)

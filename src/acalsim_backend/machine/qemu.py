@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from acalsim_backend.device.registers import DEVICE_SIZE, RAM_BASE
+from acalsim_backend.device.registers import RAM_BASE
 from acalsim_backend.errors import GuestTrapError, MachineError, UnknownNameError, UsageError, WatchdogError
 from acalsim_backend.machine.base import Platform
 from acalsim_backend.machine.elf import Elf, Location
@@ -37,7 +37,7 @@ from acalsim_backend.machine.gdb_remote import stop_at
 from acalsim_backend.machine.memory import Ram
 from acalsim_backend.machine.qemu_setup import Qemu, find_qemu
 from acalsim_backend.machine.traps import describe_trap
-from acalsim_backend.server.board import Board, standard_slots
+from acalsim_backend.server.board import Board, PagedBus, standard_slots
 from acalsim_backend.server.log import AccessTrace
 from acalsim_backend.server.vfio_user import DisconnectedError, ProtocolError, VfioUserConnection
 from acalsim_backend.toolchain import vector_firmware
@@ -95,12 +95,12 @@ class SharedRam(Ram):
 
     shared: ClassVar[bool] = True
 
-    def _map(self) -> mmap.mmap:
-        self.file_size = -(-self.size // _DEVICE_TREE_ROOM) * _DEVICE_TREE_ROOM + _DEVICE_TREE_ROOM
+    def _map(self, size: int) -> mmap.mmap:
+        self.file_size = -(-size // _DEVICE_TREE_ROOM) * _DEVICE_TREE_ROOM + _DEVICE_TREE_ROOM
         self.fd = os.memfd_create("acalsim-ram")
         weakref.finalize(self, os.close, self.fd)
         os.ftruncate(self.fd, self.file_size)
-        return mmap.mmap(self.fd, self.size, flags=mmap.MAP_SHARED)
+        return mmap.mmap(self.fd, size, flags=mmap.MAP_SHARED)
 
 
 class QemuMachine:
@@ -158,23 +158,12 @@ class QemuMachine:
         return self._ram.view(self._elf.symbols[symbol], 8 * count).view(np.uint64)
 
 
-class _Bus:
+class _Bus(PagedBus):
     """What QEMU reaches over vfio-user; the memory that it offers must be the session's own."""
 
     def __init__(self, board: Board, ram: SharedRam) -> None:
-        self._board = board
+        super().__init__(board)
         self._ram = ram
-        self.pages = len(board.slots)
-
-    @property
-    def interrupt(self) -> bool:
-        return self._board.interrupt
-
-    def read(self, offset: int, size: int) -> int:
-        return self._board.read(self._board.slots[offset // DEVICE_SIZE], offset % DEVICE_SIZE, size)
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        self._board.write(self._board.slots[offset // DEVICE_SIZE], offset % DEVICE_SIZE, size, value)
 
     def map_memory(self, address: int, size: int, fd: int, offset: int) -> None:
         mine, offered = os.fstat(self._ram.fd), os.fstat(fd)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from acalsim_backend.choices import Fallback, Place
 from acalsim_backend.errors import UnknownNameError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.program.enums import Activation, Opcode
-
-PLACES = ("auto", "cpu", "accelerator")
-FALLBACKS = ("warn", "error")
 
 
 @dataclass(frozen=True)
@@ -21,10 +19,9 @@ class Target:
     fallback: str = "warn"
 
     def __post_init__(self) -> None:
-        if self.place not in PLACES:
-            raise UnknownNameError("place", self.place, PLACES)
-        if self.fallback not in FALLBACKS:
-            raise UnknownNameError("fallback", self.fallback, FALLBACKS)
+        for name, value, choices in (("place", self.place, Place), ("fallback", self.fallback, Fallback)):
+            if value not in list(choices):
+                raise UnknownNameError(name, value, list(choices))
 
     def accelerates(self, opcode: Opcode) -> bool:
         """Whether commands of this kind go to the accelerator."""

@@ -81,6 +81,28 @@ class Board:
                 observe(access)
 
 
+class PagedBus:
+    """A board as PCI shows it: page *i* of BAR0 is device *i*. What becomes of the memory that a client offers is up
+    to subclasses."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+
+    @property
+    def pages(self) -> int:
+        return len(self.board.slots)
+
+    @property
+    def interrupt(self) -> bool:
+        return self.board.interrupt
+
+    def read(self, offset: int, size: int) -> int:
+        return self.board.read(self.board.slots[offset // DEVICE_SIZE], offset % DEVICE_SIZE, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self.board.write(self.board.slots[offset // DEVICE_SIZE], offset % DEVICE_SIZE, size, value)
+
+
 def standard_slots(devices: Sequence[Device]) -> list[Slot]:
     """Devices in the order of the memory map, at its addresses: an Echo and then Compute devices."""
     names = ["Echo", *(f"Compute{i}" for i in range(len(devices) - 1))]

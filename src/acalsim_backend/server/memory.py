@@ -6,21 +6,14 @@ import fcntl
 import mmap
 import os
 
-import numpy as np
-import numpy.typing as npt
-
-from acalsim_backend.device.registers import RAM_BASE
+from acalsim_backend.device.memory import MappedMemory
 
 
-class SharedMemory:
+class SharedMemory(MappedMemory):
     """``size`` bytes of the file ``fd`` as guest RAM from RAM_BASE on, all of it the client's own."""
 
     def __init__(self, fd: int, size: int, offset: int = 0) -> None:
-        self.base = RAM_BASE
-        self.size = size
-        self._mapping = mmap.mmap(fd, size, mmap.MAP_SHARED, offset=offset)
-        self.array: npt.NDArray[np.uint8] = np.frombuffer(self._mapping, dtype=np.uint8)
-        self.host_address = int(self.array.ctypes.data)
+        super().__init__(mmap.mmap(fd, size, mmap.MAP_SHARED, offset=offset))
 
     @classmethod
     def private(cls, size: int) -> SharedMemory:
@@ -48,15 +41,3 @@ class SharedMemory:
             return cls(fd, size, offset)
         except (OSError, OverflowError) as error:
             raise ValueError(str(error)) from None
-
-    def view(self, address: int, nbytes: int) -> npt.NDArray[np.uint8]:
-        """``nbytes`` at guest ``address``, zero-copy; IndexError where they leave RAM."""
-        offset = address - self.base
-        if nbytes < 0 or offset < 0 or offset + nbytes > self.size:
-            raise IndexError(f"{nbytes} bytes at {address:#x} leave guest RAM {self.base:#x}+{self.size:#x}")
-        return self.array[offset : offset + nbytes]
-
-    def is_protected(self, low: int, high: int) -> bool:
-        """Nothing is."""
-        del low, high
-        return False

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acalsim_backend.device.memory import Memory
-from acalsim_backend.device.registers import DEVICE_SIZE, RAM_BASE
+from acalsim_backend.device.registers import RAM_BASE
 from acalsim_backend.errors import InputError
-from acalsim_backend.server.board import Board, Observer
+from acalsim_backend.server.board import Board, Observer, PagedBus
 from acalsim_backend.server.devices import DeviceEntry, create_slots
 from acalsim_backend.server.log import DeviceLog
 from acalsim_backend.server.memory import SharedMemory
@@ -151,38 +151,27 @@ class _MmioClient:
         self.log.finish(self.board)
 
 
-class _LateBus:
+class _LateBus(PagedBus):
     """Devices for a client that first has to share its RAM; they are made anew when it does."""
 
     def __init__(self, entries: Sequence[DeviceEntry], observers: Sequence[Observer]) -> None:
         self._entries = entries
         self._observers = observers
-        self.pages = len(entries)
         self._mapped = (0, 0)
-        self._attach(SharedMemory.private(_EMPTY_BYTES))
+        super().__init__(self._on(SharedMemory.private(_EMPTY_BYTES)))
 
-    def _attach(self, memory: Memory) -> None:
-        self.board = Board(create_slots(self._entries, memory), self._observers)
-
-    @property
-    def interrupt(self) -> bool:
-        return self.board.interrupt
-
-    def read(self, offset: int, size: int) -> int:
-        return self.board.read(self.board.slots[offset // DEVICE_SIZE], offset % DEVICE_SIZE, size)
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        self.board.write(self.board.slots[offset // DEVICE_SIZE], offset % DEVICE_SIZE, size, value)
+    def _on(self, memory: Memory) -> Board:
+        return Board(create_slots(self._entries, memory), self._observers)
 
     def map_memory(self, address: int, size: int, fd: int, offset: int) -> None:
         if address == RAM_BASE:
-            self._attach(SharedMemory.from_client(fd, size, offset))
+            self.board = self._on(SharedMemory.from_client(fd, size, offset))
             self._mapped = (address, size)
 
     def unmap_memory(self, address: int, size: int) -> None:
         if (address, size) == self._mapped:
             self._mapped = (0, 0)
-            self._attach(SharedMemory.private(_EMPTY_BYTES))
+            self.board = self._on(SharedMemory.private(_EMPTY_BYTES))
 
     def reset(self) -> None:
         self.board.reset()
