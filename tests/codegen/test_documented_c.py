@@ -25,7 +25,7 @@ from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType, TensorDesc
 from acalsim_backend.machine.elf import Elf
 from acalsim_backend.models.basic import MatMulModel, TransformerBlock
 from acalsim_backend.passes import Target, compile_ir
-from acalsim_backend.run.session import RunResult
+from acalsim_backend.run.result import RunResult
 from acalsim_backend.run.standalone import Standalone
 
 GCC = "riscv64-unknown-elf-"

@@ -13,7 +13,8 @@ from acalsim_backend.machine.memory import Bytes
 from acalsim_backend.machine.unicorn import UnicornMachine
 from acalsim_backend.program.commands import Gemm
 from acalsim_backend.program.enums import Placement, VectorOp
-from acalsim_backend.run.session import RunResult, Session
+from acalsim_backend.run.result import RunResult
+from acalsim_backend.run.session import Session
 
 
 def _run(session: Session, case: Case, values: Mapping[int, Bytes] | None = None) -> RunResult:

@@ -26,7 +26,8 @@ from acalsim_backend.errors import GuestTrapError, MachineError, MissingToolErro
 from acalsim_backend.machine.gdb_remote import GdbRemote
 from acalsim_backend.machine.qemu import QemuConfig
 from acalsim_backend.program.enums import Placement
-from acalsim_backend.run.session import LoadedProgram, RunResult, Session
+from acalsim_backend.run.result import RunResult
+from acalsim_backend.run.session import LoadedProgram, Session
 
 LONG = 600.0
 """Seconds after which a test gives up that would otherwise wait for ever; no result depends on it."""

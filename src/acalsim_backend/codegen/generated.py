@@ -18,7 +18,7 @@ from acalsim_backend.run.standalone import Standalone
 
 if TYPE_CHECKING:
     from acalsim_backend.program.snapshot import Snapshot
-    from acalsim_backend.run.session import RunResult
+    from acalsim_backend.run.result import RunResult
 
 
 class GeneratedProgram:

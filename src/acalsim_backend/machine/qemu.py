@@ -13,7 +13,6 @@ import json
 import logging
 import mmap
 import os
-import re
 import select
 import shutil
 import signal
@@ -30,12 +29,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from acalsim_backend.device.registers import RAM_BASE
-from acalsim_backend.errors import GuestTrapError, MachineError, UnknownNameError, UsageError, WatchdogError
+from acalsim_backend.errors import GuestTrapError, MachineError, UnknownNameError, UsageError
 from acalsim_backend.machine.base import Platform
-from acalsim_backend.machine.elf import Elf, Location
+from acalsim_backend.machine.elf import Elf
 from acalsim_backend.machine.gdb_remote import stop_at
 from acalsim_backend.machine.memory import Ram
 from acalsim_backend.machine.qemu_setup import Qemu, find_qemu
+from acalsim_backend.machine.qmp import Monitor, Watchdog, place
 from acalsim_backend.machine.traps import describe_trap
 from acalsim_backend.server.board import Board, PagedBus, standard_slots
 from acalsim_backend.server.log import AccessTrace
@@ -45,13 +45,9 @@ from acalsim_backend.toolchain import vector_firmware
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.25
-STALLED_TICKS = 6
-"""Ticks with every thread of QEMU asleep, and without a device access, after which the guest waits for ever."""
-
+"""Between two looks of the watchdog."""
 _DEVICE_TREE_ROOM = 2 << 20  # QEMU puts its device tree into the last 2 MiB of RAM, which the session therefore lacks
 _DEVICE_TREE_MAGIC = b"\xd0\x0d\xfe\xed"
-_MTIME = 0x0200_BFF8
-_INSTRUCTIONS_PER_TICK = 100  # mtime has 10 MHz and an instruction takes 1 ns
 _EXIT_PASS, _EXIT_COMMAND_FAILED, _EXIT_TRAP = 0, 1, 2
 _STDERR_BYTES = 1 << 16
 
@@ -144,7 +140,7 @@ class QemuMachine:
                 self._trace.flush()
         if code == _EXIT_TRAP:
             cause, pc, address = (int(v) for v in self._word("acal_trap", 3))
-            raise GuestTrapError(describe_trap(cause, pc, address, guest.place(pc)))
+            raise GuestTrapError(describe_trap(cause, pc, address, place(self._elf, pc)))
         if code not in (_EXIT_PASS, _EXIT_COMMAND_FAILED) or (code and guest.complaint):
             raise MachineError(f"QEMU ended {_how(code)}{guest.complaint}")
         return guest.uart
@@ -198,11 +194,10 @@ class _Guest:
         self._stderr = bytearray()
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: VfioUserConnection | None = None
-        self._monitor: _Monitor | None = None
+        self._monitor: Monitor | None = None
+        self._dog: Watchdog | None = None
         self._started = self._ended = False
         self._accesses = 0
-        self._progress = (-1, -1)
-        self._stalled = 0
 
     def run(self) -> int:
         """Run to the end of the process; its exit code, negative for a signal."""
@@ -218,9 +213,9 @@ class _Guest:
             if not self._started and now > deadline:
                 more = "QemuConfig(start_seconds=...) gives it more"
                 raise MachineError(f"QEMU did not start within {limit:g} s; {more}{self.complaint}")
-            if now > tick and self._monitor is not None and self._started and self._config.gdb_port is None:
+            if now > tick and self._dog is not None and self._started and self._config.gdb_port is None:
                 tick = now + TICK_SECONDS
-                self._monitor.human(f"xp /1gx {_MTIME:#x}", self._on_time)
+                self._dog.look(self._accesses)
         return process.wait()
 
     def end(self) -> None:
@@ -242,10 +237,6 @@ class _Guest:
         """What QEMU said of itself, to be put behind a message."""
         lines = [line for line in self._stderr.decode(errors="replace").splitlines() if "warning:" not in line]
         return ": " + "; ".join(lines[-4:]) if lines else ""
-
-    def place(self, pc: int) -> Location | str:
-        """Where in the firmware an address is."""
-        return self._elf.locate(pc) or f"no function (pc {pc:#x})"
 
     # --- starting ---
 
@@ -282,7 +273,8 @@ class _Guest:
             self._open.enter_context(pipe)
         pidfd = os.pidfd_open(process.pid)
         self._open.callback(os.close, pidfd)
-        self._monitor = _Monitor(ours)
+        self._monitor = Monitor(ours)
+        self._dog = Watchdog(self._monitor, process.pid, self._watchdog, self._elf)
         self._watch(pidfd, lambda: self._on_exit(pidfd))
         self._watch(process.stdout.fileno(), self._on_uart)
         self._watch(process.stderr.fileno(), self._on_stderr)
@@ -418,90 +410,6 @@ class _Guest:
             while pipe.fileno() in self._handlers:
                 handler()
         self._ended = True
-
-    def _on_time(self, answer: str) -> None:
-        """QEMU's clock: an instruction is 1 ns, and WFI skips to the next timer."""
-        found = re.search(r": (0x[0-9a-f]+)", answer)
-        if found is None:
-            return
-        progress = int(found[1], 16) * _INSTRUCTIONS_PER_TICK, self._accesses
-        idle = progress == self._progress and self._sleeps()
-        self._stalled = self._stalled + 1 if idle else 0
-        self._progress = progress
-        assert self._monitor is not None
-        if progress[0] > self._watchdog:
-            self._monitor.human("info registers", lambda text: self._on_endless(progress[0], _pc(text)))
-        elif self._stalled >= STALLED_TICKS:
-            self._monitor.human("info registers", lambda text: self._on_stalled(_pc(text)))
-
-    def _sleeps(self) -> bool:
-        """Whether QEMU's threads wait; on a busy host one that could run may make no progress for long."""
-        assert self._process is not None
-        try:
-            states = [
-                Path(task, "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-                for task in Path(f"/proc/{self._process.pid}/task").iterdir()
-                if task.name != str(self._process.pid)  # the first one has just answered
-            ]
-        except OSError:  # a thread that ended, or all of them
-            return False
-        return set(states) == {"S"}
-
-    def _on_endless(self, instructions: int, pc: int) -> None:
-        raise WatchdogError(
-            f"endless loop? {instructions} instructions retired without coming to an end, the watchdog allows "
-            f"{self._watchdog}; the guest was in {self.place(pc)}; give the session a higher watchdog if this is "
-            "really needed"
-        )
-
-    def _on_stalled(self, pc: int) -> None:
-        raise MachineError(f"the guest waits for an interrupt, which nothing raises; it was in {self.place(pc)}")
-
-
-class _Monitor:
-    """QEMU's machine protocol (QMP): one command at a time, each answer to whoever asked."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self._buffer = b""
-        self._waiting: list[Callable[[Any], object]] = []
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def ask(self, command: str, then: Callable[[Any], object], **arguments: Any) -> None:
-        """Send a command; ``then`` gets what it returns."""
-        text = (
-            json.dumps({"execute": command, "arguments": arguments}) if arguments else json.dumps({"execute": command})
-        )
-        with contextlib.suppress(OSError):  # the process ended, which its descriptor tells
-            self._socket.sendall(text.encode() + b"\n")
-            self._waiting.append(then)
-
-    def human(self, line: str, then: Callable[[str], object]) -> None:
-        """Send a command of the human monitor unless an answer is still awaited."""
-        if not self._waiting:
-            self.ask("human-monitor-command", then, **{"command-line": line})
-
-    def receive(self) -> bool:
-        """Handle what has arrived; False at the end."""
-        try:
-            data = self._socket.recv(1 << 16)
-        except OSError:
-            return False
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        for line in lines:
-            message = json.loads(line)
-            if "return" in message:
-                self._waiting.pop(0)(message["return"])
-            elif "error" in message:
-                raise MachineError(f"QEMU's monitor: {message['error'].get('desc')}")
-        return bool(data)
-
-
-def _pc(registers: str) -> int:
-    found = re.search(r"\bpc\s+([0-9a-f]+)", registers)
-    return int(found[1], 16) if found else 0
 
 
 def _how(code: int) -> str:

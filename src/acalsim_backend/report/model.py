@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from acalsim_backend.hardware import HardwareConfig
     from acalsim_backend.program.commands import Command
     from acalsim_backend.program.program import Program
-    from acalsim_backend.run.session import CommandTiming, RunResult
-    from acalsim_backend.run.timeline import UnitUses
+    from acalsim_backend.run.result import RunResult
+    from acalsim_backend.run.timeline import CommandTiming, UnitUses
 
 SCHEMA = 2
 _PACKAGES = ("acalsim_backend", "torch", "numpy", "unicorn", "ziglang")

@@ -20,7 +20,9 @@ from acalsim_backend.tensors import TORCH_DTYPES, laid_over, raw_bytes
 
 if TYPE_CHECKING:
     from acalsim_backend.codegen.generated import GeneratedProgram
-    from acalsim_backend.run.session import Block, LoadedProgram, RunResult, Session
+    from acalsim_backend.run.heap import Block
+    from acalsim_backend.run.result import RunResult
+    from acalsim_backend.run.session import LoadedProgram, Session
 
 
 @dataclass(eq=False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,8 @@ import numpy.typing as npt
 from acalsim_backend.device.compute import ComputeDevice
 from acalsim_backend.device.device import Device, EchoDevice
 from acalsim_backend.device.functional import create_functional
-from acalsim_backend.device.limits import Channel, total_channels
 from acalsim_backend.device.validate import read_command
-from acalsim_backend.errors import CapacityError, DeviceError, InputError, MachineError, UsageError
+from acalsim_backend.errors import CapacityError, InputError, MachineError, UsageError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.locks import Rank, make_lock
 from acalsim_backend.machine.base import Platform, find_machine
@@ -29,37 +28,17 @@ from acalsim_backend.program.image import ImageHeader, build_image
 from acalsim_backend.program.program import Program, Tensor, TensorKind
 from acalsim_backend.run.budget import instruction_budget
 from acalsim_backend.run.heap import Block, Heap
-from acalsim_backend.run.memory_trace import MemoryTrace
-from acalsim_backend.run.timeline import CommandTiming, UnitUses, command_timings, unit_uses, untimed
+from acalsim_backend.run.result import RunResult, accelerators, command_error, read_result
+from acalsim_backend.run.timeline import untimed
 
-__all__ = ["Block", "CommandTiming", "LoadedProgram", "RunResult", "Session", "open_sessions"]
+if TYPE_CHECKING:
+    from acalsim_backend.run.memory_trace import MemoryTrace
 
 SIGNALLING_NAN = 0x7FA0_7FA0
 """f32 bits of what memory holds before it is written: NaN as f32, as bf16 and as f16, too, and 5.8e306 as f64."""
 
 _BUFFERED = frozenset({TensorKind.CONSTANT, TensorKind.INPUT, TensorKind.OUTPUT})
 _COPIED_OUT = frozenset({TensorKind.OUTPUT, TensorKind.ARENA})
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """One run of a Program: output bytes by tensor id, and cycles (None on a machine without timing).
-
-    ``cycles_total`` is ``cycles_cpu`` plus ``cycles_accelerator_busy``. ``memoised`` says that every segment's cycles
-    were known from an earlier run. ``channels`` are those of the memory, over all segments; ``units`` say what the
-    units of the accelerators were used for.
-    """
-
-    outputs: dict[int, Bytes]
-    timings: list[CommandTiming]
-    cycles_total: int | None
-    cycles_cpu: int | None
-    cycles_accelerator_busy: int | None
-    instructions_retired: int | None
-    memoised: bool
-    uart: str
-    channels: tuple[Channel, ...] = ()
-    units: tuple[UnitUses, ...] = ()
 
 
 class Reclaimable(Protocol):
@@ -179,14 +158,14 @@ class Session:
             raise UsageError(
                 f"machine {machine} has no accelerator whose accesses could be traced; use machine unicorn"
             )
-        self._memory_trace = MemoryTrace(trace_memory) if trace_memory is not None else None
+        self._memory_trace = _open_trace(trace_memory) if trace_memory is not None else None
         self._devices: tuple[Device, ...] = (
             make_devices(self.ram, hardware, functional, trace_memory is not None) if self._timed else ()
         )
         running = _Running(self.ram)
         self._running = running
         self._machine = machine_class(Platform(self.ram, hardware, self._devices, running.host_call, settings))
-        for device in _accelerators(self._devices):
+        for device in accelerators(self._devices):
             device.host_call = running.host_call
         self._programs: weakref.WeakValueDictionary[int, LoadedProgram] = weakref.WeakValueDictionary()
         self._caches: weakref.WeakSet[Reclaimable] = weakref.WeakSet()
@@ -398,48 +377,10 @@ class Session:
         return loaded.buffers[tensor.id].array.copy()
 
 
-def command_error(program: Program, devices: Sequence[Device], header: ImageHeader) -> DeviceError:
-    """The error of a command that a device or a kernel refused, in the words of whoever did."""
-    index = header.failed_command
-    fault = next((d.fault for d in _accelerators(devices) if d.fault), None)
-    what = _status_name(header.status)
-    if header.failed_address:
-        what += f" at address {header.failed_address:#x}"
-    if index < len(program.commands):
-        command = program.commands[index]
-        what += f" in command {index} ({command.opcode.name}): {program.describe(command)}"
-    error = DeviceError(f"{what}: {fault.text}" if fault is not None else f"{what}: refused by the kernel")
-    error.__cause__ = fault.exception if fault is not None else None
-    return error
+def _open_trace(path: str | Path) -> MemoryTrace:
+    from acalsim_backend.run.memory_trace import MemoryTrace  # needs the engine, as devices do
 
-
-def read_result(
-    program: Program,
-    hardware: HardwareConfig,
-    devices: Sequence[Device],
-    header: ImageHeader,
-    records: npt.NDArray[np.uint64],
-    outputs: dict[int, Bytes],
-    uart: str,
-) -> RunResult:
-    """What a timed machine measured: ``header`` and ``records`` as the guest left them, and the devices' segments."""
-    found = [(number, s) for number, d in enumerate(_accelerators(devices)) for s in d.segments]
-    found.sort(key=lambda item: item[1].instructions)
-    segments = [segment for _, segment in found]
-    instructions = header.instret_end - header.instret_begin
-    cpu = hardware.cpu_to_device_cycles(instructions)
-    accelerator = sum(segment.timing.cycles for segment in segments)
-    timings = command_timings(program.commands, hardware, header.instret_begin, records, segments)
-    memoised = bool(segments) and all(segment.timing.memoised for segment in segments)
-    channels = total_channels(segment.timing.channels for segment in segments)
-    units = unit_uses(found, hardware, header.instret_begin)
-    return RunResult(
-        outputs, timings, cpu + accelerator, cpu, accelerator, instructions, memoised, uart, channels, units
-    )
-
-
-def _accelerators(devices: Sequence[Device]) -> list[ComputeDevice]:
-    return [d for d in devices if isinstance(d, ComputeDevice)]
+    return MemoryTrace(path)
 
 
 def make_devices(
@@ -471,10 +412,6 @@ def _fill(tensor: Tensor, buffer: Block, value: npt.NDArray[Any] | None) -> None
 def _check_size(tensor: Tensor, nbytes: int) -> None:
     if nbytes != tensor.nbytes:
         raise InputError(f"{tensor.name} is bound to {nbytes} bytes, expected {tensor.nbytes}")
-
-
-def _status_name(status: int) -> str:
-    return Status(status).name if status in set(Status) else f"status {status}"
 
 
 def _running_command(loaded: LoadedProgram) -> str:

@@ -18,7 +18,8 @@ from acalsim_backend.program.enums import Status
 from acalsim_backend.program.image import ImageHeader
 from acalsim_backend.program.program import Program, TensorKind
 from acalsim_backend.run.budget import instruction_budget
-from acalsim_backend.run.session import RunResult, command_error, make_devices, poison, read_result
+from acalsim_backend.run.result import RunResult, command_error, read_result
+from acalsim_backend.run.session import make_devices, poison
 
 Bytes = npt.NDArray[np.uint8]
 

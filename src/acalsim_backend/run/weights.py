@@ -14,7 +14,8 @@ from acalsim_backend.run.changes import PAGE, write_watch
 from acalsim_backend.tensors import raw_bytes
 
 if TYPE_CHECKING:
-    from acalsim_backend.run.session import Block, Session
+    from acalsim_backend.run.heap import Block
+    from acalsim_backend.run.session import Session
 
 
 def _last_write(tensor: torch.Tensor) -> tuple[int, int, int] | None:
