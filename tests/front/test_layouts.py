@@ -48,3 +48,24 @@ def test_does_as_strided_of_a_result_see_eagers_memory(
     with torch.no_grad():
         got = torch.compile(program, backend=ACALSimBackend(mode="simulate"), dynamic=False)(x)
     torch.testing.assert_close(got, program(x), rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_may_a_window_into_memory_beside_a_tensor_be_written(again: bool) -> None:
+    """Functionalisation reads what was written back through the same window."""
+
+    def program(x: Tensor) -> tuple[Tensor, Tensor]:
+        window = torch.as_strided(x, (2,), (1,), 1)  # of which x itself has the first element alone
+        window[torch.tensor([-1])] = 7.0
+        if again:
+            window += 1
+        return window * 2, x.ge(0)
+
+    def argument() -> Tensor:
+        return torch.arange(12.0).as_strided((4, 1), (3, 2), 1)
+
+    torch._dynamo.reset()
+    with torch.no_grad():
+        got = torch.compile(program, backend=ACALSimBackend(mode="simulate"))(argument())
+    for a, b in zip(got, program(argument()), strict=True):
+        assert torch.equal(a, b)

@@ -17,6 +17,7 @@ import torch
 from torch import fx
 from torch.utils._python_dispatch import _disable_current_modes
 
+from acalsim_backend.program.view import overlaps
 from acalsim_backend.tensors import raw_bytes
 
 OF_MEMORY = (torch.ops.aten.as_strided.default, torch.ops.aten.as_strided_scatter.default)
@@ -174,6 +175,34 @@ def describe_outputs(graph: fx.Graph, inputs: Sequence[InputKind], share_memory:
             results.append(Output(OutputKind.TENSOR, None, tuple(owner.meta["val"].stride()), slot, steps))
     node.args = (tuple(slots),)
     return tuple(results)
+
+
+def take_back_scattered(graph: fx.Graph) -> None:
+    """Replace ``as_strided`` of what ``as_strided_scatter`` has put there by what it put.
+
+    That is how writes through a window come out of functionalisation, and the window may reach memory beside the
+    elements of the tensor, which the machine does not hold.
+    """
+    for node in list(graph.nodes):
+        if node.target is not torch.ops.aten.as_strided.default:
+            continue
+        scatter = node.args[0]
+        if scatter.target is not torch.ops.aten.as_strided_scatter.default or list(node.args[1:]) != list(
+            scatter.args[2:]
+        ):
+            continue
+        value = node.meta["val"]
+        if not overlaps(value.shape, value.stride()) and not _is_looked_at(node):
+            node.replace_all_uses_with(scatter.args[1])
+            graph.erase_node(node)
+
+
+def _is_looked_at(node: fx.Node) -> bool:
+    """Whether an operator reads a tensor, or a view of it, as memory."""
+    return any(
+        user.target in OF_MEMORY or (getattr(user.target, "is_view", False) and _is_looked_at(user))
+        for user in node.users
+    )
 
 
 def take_windows(graph: fx.Graph) -> tuple[tuple[int, ViewStep], ...]:

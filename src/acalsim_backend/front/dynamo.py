@@ -27,6 +27,7 @@ from acalsim_backend.front.captured import (
     describe_outputs,
     meta_tensor,
     no_modes,
+    take_back_scattered,
     take_mutations,
     take_windows,
 )
@@ -125,6 +126,7 @@ class AotGraph:
             if self._addresses_memory:
                 _move(graph, args)
             mutations = take_mutations(graph)
+            take_back_scattered(graph)
             windows = take_windows(graph)
             kinds = (*(self._kind(i, value) for i, value in enumerate(args)), *(InputKind.TENSOR for _ in windows))
             outputs = describe_outputs(graph, kinds, share_memory)

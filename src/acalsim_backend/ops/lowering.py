@@ -14,7 +14,7 @@ from acalsim_backend.ops.base import operator_of
 from acalsim_backend.program.commands import Command, Copy, Fill
 from acalsim_backend.program.enums import MAX_RANK, DType
 from acalsim_backend.program.program import Origin, Tensor, TensorKind
-from acalsim_backend.program.view import View, contiguous_strides
+from acalsim_backend.program.view import View, contiguous_strides, overlaps
 from acalsim_backend.tensors import TORCH_DTYPES, raw_bytes
 
 
@@ -229,16 +229,6 @@ def rounded(value: float, dtype: DType) -> float:
     bits = 8 * dtype.itemsize
     low = 0 if dtype is DType.U8 else -1 << bits - 1
     return (int(value) - low) % (1 << bits) + low
-
-
-def overlaps(dims: Sequence[int], strides: Sequence[int]) -> bool:
-    """Whether elements may share memory: a stride that does not reach beyond the dims walked in smaller steps."""
-    reach = 0
-    for stride, size in sorted((abs(s), d) for d, s in zip(dims, strides, strict=True) if d != 1):
-        if stride <= reach:
-            return True
-        reach += stride * (size - 1)
-    return False
 
 
 def broadcast(view: View, dims: Sequence[int]) -> View:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, Signature, normal_axis
-from acalsim_backend.ops.lowering import Lowering, broadcast, overlaps, reshape_strides
-from acalsim_backend.program.view import View, contiguous_strides
+from acalsim_backend.ops.lowering import Lowering, broadcast, reshape_strides
+from acalsim_backend.program.view import View, contiguous_strides, overlaps
 
 
 class _ViewOperator(Operator):

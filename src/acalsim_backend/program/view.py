@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acalsim_backend.program.enums import DType
@@ -71,3 +72,13 @@ def contiguous_strides(dims: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(step)
         step *= max(d, 1)
     return tuple(reversed(strides))
+
+
+def overlaps(dims: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether elements may share memory: a stride that does not reach beyond the dims walked in smaller steps."""
+    reach = 0
+    for stride, size in sorted((abs(s), d) for d, s in zip(dims, strides, strict=True) if d != 1):
+        if stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
