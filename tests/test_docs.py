@@ -110,3 +110,20 @@ def test_does_every_promise_name_a_test_that_exists() -> None:
         (file, name) for file, name in NAMED if f"\ndef {name}(" not in (ROOT / file).read_text(encoding="utf-8")
     ]
     assert missing == []
+
+
+def test_is_a_command_in_six_files() -> None:
+    """The example of docs/operators.md: nothing but these, and the operators made of it, knows of POOL2D."""
+    page = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
+    command = page[page.index("`POOL2D`, the last") :]
+    named = set(re.findall(r"^(?:---|\+\+\+) [ab]/(\S+)", command, re.MULTILINE))
+    sources = [
+        p for folder in ("src", "engine") for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".c", ".h", ".cpp")
+    ]
+    knowing = {
+        p.relative_to(ROOT).as_posix()
+        for p in sources
+        if "tests" not in p.parts and re.search(r"\b(POOL2D|[Pp]ool2d|acal_pool2d\w*)\b", p.read_text(encoding="utf-8"))
+    }
+    assert len(named) == 6
+    assert knowing - {"src/acalsim_backend/ops/pool.py"} == named

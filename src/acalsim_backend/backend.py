@@ -8,7 +8,7 @@ import itertools
 import logging
 import warnings
 import weakref
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from acalsim_backend.machine.base import check_machine
 from acalsim_backend.machine.qemu import QemuConfig
 from acalsim_backend.passes import Target
 from acalsim_backend.program.program import Program
+from acalsim_backend.report.history import History
 from acalsim_backend.report.model import RunReport
 from acalsim_backend.run.executable import Executable
 from acalsim_backend.run.session import Session
@@ -42,14 +43,9 @@ from acalsim_backend.run.weights import WeightCache
 
 log = logging.getLogger(__name__)
 
-REPORT_BYTES = 64 << 20
-"""What the kept reports of one backend may take; the oldest go first."""
 IR_BYTES = 32 << 20
 """What the kept IRs of one backend may take."""
-_BYTES_PER_ROW = 1 << 10  # of a report in memory, measured
 _SHARED_BACKENDS = 8
-
-_last_report: RunReport | None = None
 
 
 class FallbackWarning(UserWarning):
@@ -137,8 +133,7 @@ class ACALSimBackend:
         self._graphs: weakref.WeakSet[Graph] = weakref.WeakSet()
         self._shapes: weakref.WeakValueDictionary[str, Shape] = weakref.WeakValueDictionary()
         self._irs: dict[str, ACALSimIR] = {}
-        self._reports: deque[RunReport] = deque()
-        self._report_bytes = 0
+        self._history = History()
         self._arguments = {"mode": mode, "verbose": verbose, "output_dir": output_dir, "qemu_config": qemu_config,
                            "hardware": self.target.hardware, "machine": machine, "fallback": fallback, "place": place,
                            "functional": functional, "build": build, "inline_kernels": inline_kernels,
@@ -180,8 +175,7 @@ class ACALSimBackend:
     @property
     def reports(self) -> list[RunReport]:
         """Reports of the runs so far, oldest first; the oldest go when all of them take more than 64 MiB."""
-        with self.lock:
-            return list(self._reports)
+        return self._history.reports
 
     @property
     def session(self) -> Session:
@@ -311,7 +305,7 @@ class ACALSimBackend:
             return
         rows = tuple({"op": f"{u.what}: {u.cause}", "source": u.source, "module": "", "share": 1.0} for u in eager)
         if rows and call.runs:
-            self._amend(call.runs[-1], rows)
+            self._history.replace(call.runs[-1], call.runs[-1].with_fallbacks(rows))
         elif rows:
             self.record(RunReport.of_nothing(self.target.hardware, self.machine, rows))
 
@@ -361,28 +355,10 @@ class ACALSimBackend:
 
     def record(self, report: RunReport) -> None:
         """Keep a report."""
-        global _last_report
-        with self.lock:
-            self._reports.append(report)
-            self._report_bytes += _nbytes(report)
-            while self._report_bytes > REPORT_BYTES and len(self._reports) > 1:
-                self._report_bytes -= _nbytes(self._reports.popleft())
-        _last_report = report
+        self._history.add(report)
         call = watch.current_call()
         if call is not None:
             call.runs.append(report)
-
-    def _amend(self, report: RunReport, rows: tuple[Mapping[str, Any], ...]) -> None:
-        """Add fallbacks to a report that was recorded."""
-        global _last_report
-        amended = report.with_fallbacks(rows)
-        with self.lock:
-            for i in range(len(self._reports) - 1, -1, -1):
-                if self._reports[i] is report:
-                    self._reports[i] = amended
-                    break
-        if _last_report is report:
-            _last_report = amended
 
     def warn_of_host_calls(self, fallbacks: Iterable[Mapping[str, Any]]) -> None:
         """One warning for each operator that ran on the host."""
@@ -425,11 +401,6 @@ def _warn_at(source: str, text: str) -> None:
     """Warn at a line of the user's code, "file:line", or at whoever called the model."""
     file, _, line = (source or watch.user_line()).rpartition(":")
     warnings.warn_explicit(text, FallbackWarning, file or "<unknown>", int(line or 0))
-
-
-def _nbytes(report: RunReport) -> int:
-    uses = 0 if report.memoised else sum(len(unit.uses) for unit in report.units)  # else another report has them, too
-    return _BYTES_PER_ROW * (len(report.ops) + 1) + uses
 
 
 def _shape(value: Any) -> tuple[Any, ...] | None:
@@ -491,4 +462,4 @@ acalsim_backend.shared = ACALSimBackend.shared  # type: ignore[attr-defined]
 
 def last_report() -> RunReport | None:
     """The report of the most recent run of any backend in this process."""
-    return _last_report
+    return History.last

@@ -126,7 +126,7 @@ def _small(size_mib: int) -> HardwareConfig:
 
 
 def test_are_reports_kept_within_their_share_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acalsim_backend.backend.REPORT_BYTES", 10 << 10)
+    monkeypatch.setattr("acalsim_backend.report.history.REPORT_BYTES", 10 << 10)
     b, x, model = backend(), torch.randn(4, 16), Mlp()
     compiled = torch.compile(model, backend=b)
     with torch.no_grad():

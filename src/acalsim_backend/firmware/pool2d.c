@@ -108,9 +108,7 @@ static void maximum_row(state_t *state, int64_t p) {
     }
 }
 
-/* --- averages
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* --- averages --- */
 
 /* A window along one axis, clipped to the image, and its length before clipping. */
 typedef struct {
