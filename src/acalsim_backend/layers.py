@@ -62,40 +62,24 @@ def conv(
     r: int,
     s: int,
     *,
-    stride: int = 1,
+    stride: int | tuple[int, int] = 1,
     pad: int = 0,
     groups: int = 1,
+    output: tuple[int, int] | None = None,
     dtype: DType = DType.F32,
     name: str = "conv",
 ) -> Layer:
-    """x [n, c, h, w] with k filters of r x s; the output size is PyTorch's, floor((h + 2 pad - r) / stride) + 1."""
+    """x [n, c, h, w] with k filters of r x s; the output size is PyTorch's, floor((h + 2 pad - r) / stride) + 1, unless
+    it is given."""
     if groups < 1 or c % groups or k % groups:
         raise UsageError(f"--groups {groups} does not divide {c} input and {k} output channels")
-    p, q = (h + 2 * pad - r) // stride + 1, (w + 2 * pad - s) // stride + 1
-    return _conv(n, c, h, w, k, r, s, p, q, (stride, stride), pad, groups, dtype, name)
-
-
-def _conv(
-    n: int,
-    c: int,
-    h: int,
-    w: int,
-    k: int,
-    r: int,
-    s: int,
-    p: int,
-    q: int,
-    stride: tuple[int, int],
-    pad: int,
-    groups: int,
-    dtype: DType,
-    name: str,
-) -> Layer:
+    steps = stride if isinstance(stride, tuple) else (stride, stride)
+    p, q = output or ((h + 2 * pad - r) // steps[0] + 1, (w + 2 * pad - s) // steps[1] + 1)
     if min(p, q) < 1:
         raise UsageError(f"{name}: a filter of {r} x {s} does not fit an input of {h} x {w} padded by {pad}")
     memory = _Memory(dtype)
     x, weight, out = memory.view(n, c, h, w), memory.view(k, c // groups, r, s), memory.view(n, k, p, q)
-    return Layer((name,), (Conv2d(x, weight, out, stride=stride, padding=(pad, pad), groups=groups),))
+    return Layer((name,), (Conv2d(x, weight, out, stride=steps, padding=(pad, pad), groups=groups),))
 
 
 def softmax(rows: int, columns: int, *, dtype: DType = DType.F32, name: str = "softmax") -> Layer:
@@ -172,8 +156,8 @@ def topology(path: str | Path, *, dtype: DType = DType.F32) -> list[Layer]:
         elif len(sizes) in (7, 8):
             h, w, r, s, c, k, stride = sizes[:7]
             stride_w = sizes[7] if len(sizes) == 8 else stride
-            p, q = -(-(h - r + stride) // stride), -(-(w - s + stride_w) // stride_w)
-            layers.append(_conv(1, c, h, w, k, r, s, p, q, (stride, stride_w), 0, 1, dtype, name))
+            output = -(-(h - r + stride) // stride), -(-(w - s + stride_w) // stride_w)
+            layers.append(conv(1, c, h, w, k, r, s, stride=(stride, stride_w), output=output, dtype=dtype, name=name))
         else:
             raise InputError(
                 f"{path}:{number}: {len(sizes)} sizes, expected 3 (M, N, K) or 7 (input height and width, filter "
