@@ -208,7 +208,8 @@ class Noise(TorchDispatchMode):
     """Moves results whose last bits are nobody's promise by a few of them, and notes what has no defined value.
 
     That is a cast that C leaves undefined, and moments of a row whose squares overflow: PyTorch's combination of
-    partial moments then gives NaN or infinity by how the row's length divides (``inf * 0``).
+    partial moments then gives NaN or infinity by how the row's length divides (``inf * 0``). And it is the sign of NaN,
+    which IEEE 754 leaves to the processor: x86 computes negative ones, RISC-V positive ones.
     """
 
     INEXACT = re.compile(
@@ -235,6 +236,8 @@ class Noise(TorchDispatchMode):
             self._note_cast(args, result)
         if self.MOMENTS.search(name):
             self._note_moments(args)
+        if name.startswith(("copysign", "signbit")) and isinstance(args[-1], torch.Tensor):
+            self.undefined = self.undefined or ("sign of NaN" if bool(args[-1].isnan().any()) else "")
         if exact:
             return result
         if not function._schema.is_mutable:
@@ -297,7 +300,7 @@ def is_sensitive(program: Program, expected: Sequence[Result], seeds: Sequence[i
 
 @dataclass
 class Verdict:
-    """``outcome`` is right, invalid, ours, soft, pytorch, ill-conditioned, undefined cast or overflowing moments."""
+    """``outcome`` is right, invalid, ours, soft, pytorch, ill-conditioned, or what is undefined: see Noise."""
 
     outcome: str
     finding: Finding | None = None
