@@ -5,6 +5,8 @@ The catalogue needs no torch, so that listing it is instant; a model's module is
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import importlib
 import importlib.machinery
 import importlib.util
@@ -12,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from acalsim_backend.errors import InputError, UnknownNameError, user_line
@@ -226,8 +228,26 @@ def _call_of(function: Callable[..., Any], positional: int, keywords: tuple[str,
             named = dict(zip(keywords, arguments[positional:], strict=True))
             return self.model(*arguments[:positional], **named)
 
+        def __deepcopy__(self, memo: dict[int, Any]) -> torch.nn.Module:
+            return _call_of(_copied(function, memo), positional, keywords)
+
     Call.__name__ = getattr(function, "__name__", type(function).__name__)
     return Call().train(getattr(function, "training", False))
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy, where functions get copies of the variables that they close over; ``copy`` shares functions."""
+    if not isinstance(value, FunctionType) or not value.__closure__:
+        return copy.deepcopy(value, memo)
+    if id(value) not in memo:
+        cells = tuple(memo.setdefault(id(cell), CellType()) for cell in value.__closure__)
+        made = FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, cells)
+        made.__kwdefaults__ = value.__kwdefaults__
+        memo[id(value)] = made
+        for cell, own in zip(cells, value.__closure__, strict=True):
+            with contextlib.suppress(ValueError):  # a variable that has no value yet
+                cell.cell_contents = _copied(own.cell_contents, memo)
+    return memo[id(value)]
 
 
 def _refuse_meta(model: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
