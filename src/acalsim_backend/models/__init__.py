@@ -17,7 +17,7 @@ from pathlib import Path
 from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from acalsim_backend.errors import InputError, UnknownNameError, user_line
+from acalsim_backend.errors import InputError, UnknownNameError, one_line, user_line
 
 if TYPE_CHECKING:
     import torch
@@ -172,8 +172,10 @@ def _from_file(path: Path, function: str, seed: int) -> tuple[torch.nn.Module, t
         torch.manual_seed(seed)
         try:
             module = _import_file(path)
+        except BrokenPipeError:
+            raise  # whoever reads what the file prints is gone
         except (Exception, SystemExit) as error:
-            raise InputError(f"{path}: importing it failed: {_one_line(error)}") from error
+            raise InputError(f"{path}: importing it failed: {_told(error)}") from error
         make = getattr(module, function, None)
         if not callable(make):
             defined = [name for name, value in vars(module).items() if isinstance(value, FunctionType)]
@@ -182,8 +184,10 @@ def _from_file(path: Path, function: str, seed: int) -> tuple[torch.nn.Module, t
             raise InputError(f"{path}: {UnknownNameError('function', function, defined)}")
         try:
             result = make()
+        except BrokenPipeError:
+            raise  # whoever reads what the file prints is gone
         except (Exception, SystemExit) as error:
-            raise InputError(f"{path}:{function}() failed: {_one_line(error)}") from error
+            raise InputError(f"{path}:{function}() failed: {_told(error)}") from error
     try:
         return _as_call(result)
     except InputError as error:
@@ -275,9 +279,9 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _one_line(error: BaseException) -> str:
+def _told(error: BaseException) -> str:
     text = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {text}{user_line(error)}"
+    return f"{type(error).__name__}: {one_line(text)}{user_line(error)}"
 
 
 def _shape_of(value: object) -> str:

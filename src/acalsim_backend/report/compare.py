@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from acalsim_backend.errors import InputError, user_line
+from acalsim_backend.errors import InputError, one_line, user_line
 from acalsim_backend.report.model import Outputs
 
 TOLERANCE = {  # dtype: (relative, absolute); anything else has to be equal
@@ -44,7 +44,8 @@ def run_eagerly(model: torch.nn.Module, inputs: Sequence[Any]) -> tuple[Any, flo
             raise  # whoever reads what the model prints is gone
         except (Exception, SystemExit) as error:
             raise InputError(
-                f"{type(model).__name__} fails in PyTorch already: {type(error).__name__}: {error}{user_line(error)}"
+                f"{type(model).__name__} fails in PyTorch already: {type(error).__name__}: {one_line(error)}"
+                f"{user_line(error)}"
             ) from error
         return outputs, time.perf_counter() - start
 
