@@ -1,4 +1,4 @@
-"""``python -m acalsim_backend`` and the console script: Ctrl-C is quiet from the first line on, and no stream has to be there.
+"""``python -m acalsim_backend`` and the console script: Ctrl-C is quiet from the start, no stream has to be there.
 
 Whatever takes long to import comes after that, the command line included.
 """
