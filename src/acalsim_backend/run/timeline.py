@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -40,13 +41,14 @@ class UnitUses:
     """What the units of one device did in one segment, which began at ``start_cycle`` of the Program.
 
     ``uses`` is as the engine gives it, in cycles from the segment's doorbell; its command 0 is the report's row
-    ``first_row``.
+    ``first_row``. ``peak`` is how many bytes the DRAM can move in a device cycle.
     """
 
     device: int
     start_cycle: int
     uses: bytes = field(repr=False)
     first_row: int = 0
+    peak: float = math.inf
 
 
 def untimed(commands: Sequence[Command]) -> list[CommandTiming]:
@@ -103,8 +105,11 @@ def unit_uses(
     """The uses of all units; ``segments`` are numbers of devices and what ran there, in order of time."""
     found: list[UnitUses] = []
     waited = 0
+    dram = hardware.dram
+    rate = dram.bandwidth_gbytes_per_s * 1000 / hardware.accelerator.frequency_mhz
+    peak = math.inf if dram.preset == "ideal" else rate
     for device, segment in segments:
         begin = hardware.cpu_to_device_cycles(segment.instructions - instret_begin) + waited
-        found.append(UnitUses(device, begin, segment.timing.uses))
+        found.append(UnitUses(device, begin, segment.timing.uses, peak=peak))
         waited += segment.timing.cycles
     return tuple(found)
