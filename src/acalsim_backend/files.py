@@ -98,6 +98,21 @@ def make_folder(folder: str | Path, remedy: str = "choose another folder") -> Pa
     return folder
 
 
+def check_folder(folder: str | Path, remedy: str = "choose another folder") -> None:
+    """Refuse a folder that :func:`make_folder` could not make now, without leaving anything there.
+
+    Raises:
+        InputError: as :func:`make_folder`.
+    """
+    folder = Path(folder)
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+        with _temporary(there):
+            pass
+    except OSError as error:
+        raise _failure(folder, error, remedy) from None
+
+
 def is_temporary(path: Path) -> bool:
     """Whether a name is that of a file which :func:`write` has not finished."""
     return path.name.startswith(_TEMPORARY)

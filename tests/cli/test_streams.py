@@ -67,6 +67,13 @@ def test_is_no_file_made_before_there_is_a_result(acalsim, tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("arguments", [["run", "model.py:fails"], ["compile", "model.py:fails"]], ids=" ".join)
+def test_is_no_folder_made_before_there_is_a_result(acalsim, tmp_path, arguments):
+    (tmp_path / "model.py").write_text("def fails(): raise ValueError\n")
+    assert acalsim(*arguments, "--out", "a/b").returncode == 3
+    assert not (tmp_path / "a").exists()
+
+
 def test_may_json_go_where_no_file_is(tmp_path):
     assert run("time", "gemm", "8", "8", "8", "--json", "/dev/null", stdout=subprocess.DEVNULL).returncode == 0
     assert Path("/dev/null").is_char_device()

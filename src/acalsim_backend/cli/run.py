@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from acalsim_backend import files
 from acalsim_backend.cli import options, terminal
 from acalsim_backend.cli.options import Build, Hardware, Json, Overrides, Place, Seed, TraceMmio
 from acalsim_backend.errors import InputError, UsageError, user_line
@@ -231,6 +232,7 @@ def _show(report: RunReport, out: Path | None, json: str | None) -> None:
     if json not in (None, "-"):
         report.save(json)
     if out is not None:
+        files.make_folder(out)
         report.save(out / "report.json")
         written = "report.json"
         if report.cycles.total is not None:
