@@ -52,6 +52,14 @@ def test_is_a_base_path_relative_to_the_file_that_names_it(tmp_path: Path) -> No
         ("schema = 1\n[array\nrows = 4\n", r"mine\.toml:2: not valid TOML: Expected ']' at the end"),
         ("name = 'x'\n", r"mine\.toml:1: schema is missing, expected schema = 1"),
         ("\nschema = 2\n", r"mine\.toml:2: schema is 2, expected schema = 1"),
+        ("schema = true\n", r"mine\.toml:1: schema is True, expected schema = 1"),
+        ("schema = 1.0\n", r"mine\.toml:1: schema is 1\.0, expected schema = 1"),
+        ("schema = 1\narray = 3\n", r"mine\.toml:2: array is 3, expected a table, which begins with \[array\]"),
+        (
+            "schema = 1\n\n[[array]]\nrows = 4\n",
+            r"mine\.toml:3: array is an array of tables, \[\[\.\.\.\]\], expected a table, which begins with \[array\]",
+        ),
+        ("schema = 1\n[name]\nx = 1\n", r"mine\.toml:3: name is a table, expected a value, as in name = "),
         (
             "schema = 1\n[array]\n# comment\nrow = 4\n",
             r"mine\.toml:4: unknown key 'array\.row': did you mean array\.rows\b",
@@ -77,7 +85,7 @@ def test_is_a_base_path_relative_to_the_file_that_names_it(tmp_path: Path) -> No
         ("schema = 1\nbase = 'egde'\n", r"mine\.toml:2: base: unknown hardware 'egde': did you mean edge"),
         ("schema = 1\nbase = 'mine.toml'\n", r"base leads back to itself"),
         ("schema = 1\nbase = 3\n", r"mine\.toml:2: base is 3, expected a preset or a path"),
-        ("schema = 1\ncpu = 3\n", r"mine\.toml:2: unknown key 'cpu'"),
+        ("schema = 1\ncpu = 3\n", r"mine\.toml:2: cpu is 3, expected a table, which begins with \[cpu\]"),
     ],
 )
 def test_does_a_mistake_name_file_line_and_remedy(tmp_path: Path, text: str, message: str) -> None:
@@ -147,7 +155,7 @@ def test_do_overrides_change_one_value_and_name_a_wrong_one() -> None:
         edge.override({"array.rowz": "3"})
     with pytest.raises(HardwareError, match=r"--set array\.rows=many: array\.rows is 'many', expected a whole number"):
         edge.override({"array.rows": "many"})
-    with pytest.raises(HardwareError, match=r"--set array=3: unknown key 'array'"):
+    with pytest.raises(HardwareError, match=r"--set array=3: array is 3, expected a table"):
         edge.override({"array": "3"})
 
 
@@ -247,3 +255,17 @@ def test_does_a_source_come_from_the_file_that_states_the_value_last(tmp_path: P
     assert sources["vector.lanes"] == "stated in mine.toml"
     assert sources["dram.channels"] == "--set"
     assert sources["energy.mac_f32_pj"].startswith("Horowitz")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_characters="/\0"), min_size=1))
+def test_is_what_is_shown_read_back_whatever_the_name_and_the_files_name(
+    tmp_path_factory: pytest.TempPathFactory, name: str, source: str
+) -> None:
+    hardware = dataclasses.replace(HardwareConfig.load("edge"), name=name)
+    path = write(tmp_path_factory.mktemp("shown"), hardware.to_toml({"array.rows": f"stated in {source}"}))
+    assert HardwareConfig.load(path) == hardware
+
+
+def test_is_a_name_that_is_no_text_refused() -> None:
+    with pytest.raises(HardwareError, match=r"name is 'a\\udc80', which is no text in UTF-8"):
+        HardwareConfig.load("edge", {"name": "a\udc80"})

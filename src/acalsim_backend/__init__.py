@@ -6,9 +6,11 @@ The public names are imported on first use (PEP 562), so that importing the pack
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing's, without the time that importing it takes
 if TYPE_CHECKING:
+    from typing import Any
+
     from acalsim_backend.api import simulate
     from acalsim_backend.backend import ACALSimBackend, acalsim_backend, last_report, make_acalsim_backend
     from acalsim_backend.codegen.riscv_codegen import RISCVCodeGenerator

@@ -80,6 +80,11 @@ class DeviceError(MachineError):
     """The accelerator or a CPU kernel refused a command; names the IR operation and the Python line."""
 
 
+def one_line(message: object) -> str:
+    """What another library or a model says, without its line breaks, so that an error stays one line."""
+    return "; ".join(line.strip() for line in str(message).splitlines() if line.strip())
+
+
 def user_line(error: BaseException) -> str:
     """Where in the user's own files an error arose, to be put behind a message: `` (model.py:7)``.
 

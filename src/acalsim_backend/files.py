@@ -17,7 +17,7 @@ import stat
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,21 @@ def make_folder(folder: str | Path, remedy: str = "choose another folder") -> Pa
     return folder
 
 
+def check_folder(folder: str | Path, remedy: str = "choose another folder") -> None:
+    """Refuse a folder that :func:`make_folder` could not make now, without leaving anything there.
+
+    Raises:
+        InputError: as :func:`make_folder`.
+    """
+    folder = Path(folder)
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+        with _temporary(there):
+            pass
+    except OSError as error:
+        raise _failure(folder, error, remedy) from None
+
+
 def is_temporary(path: Path) -> bool:
     """Whether a name is that of a file which :func:`write` has not finished."""
     return path.name.startswith(_TEMPORARY)
@@ -124,6 +139,18 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: is not text in UTF-8 (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def check_schema(document: Mapping[str, Any], expected: int, place: object) -> None:
+    """Refuse a file whose ``schema`` is not the whole number ``expected``; ``place`` is where it says so.
+
+    Raises:
+        HardwareError: it has none, or another.
+    """
+    schema = document.get("schema")
+    if type(schema) is not int or schema != expected:  # true and 1.0 equal 1
+        got = f"schema is {schema!r}" if "schema" in document else "schema is missing"
+        raise HardwareError(f"{place}: {got}, expected schema = {expected}")
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from acalsim_backend.errors import HardwareError, UnknownNameError
-from acalsim_backend.files import read_text, read_toml
+from acalsim_backend.files import check_schema, read_text, read_toml
 from acalsim_backend.program.enums import ACTIVATIONS, COMMAND_KINDS
 
 SCHEMA = 1
@@ -292,9 +292,7 @@ def _read(source: str | Path, seen: tuple[Path, ...]) -> dict[str, dict[str, _En
         line = lines.get((section, key), 1)
         return _Entry(value, f"{path}:{line}", _source(rows[line - 1]) if rows else "")
 
-    if document.get("schema") != SCHEMA:
-        got = f"schema is {document['schema']!r}" if "schema" in document else "schema is missing"
-        raise HardwareError(f"{entry('', 'schema', None).place}: {got}, expected schema = {SCHEMA}")
+    check_schema(document, SCHEMA, entry("", "schema", None).place)
     merged: dict[str, dict[str, _Entry]] = {}
     if "base" in document:
         merged = _read_base(entry("", "base", document["base"]), (*seen, path))
@@ -340,7 +338,7 @@ def _line_numbers(text: str) -> dict[tuple[str, str], int]:
     lines: dict[tuple[str, str], int] = {}
     section = ""
     for number, line in enumerate(text.split("\n"), 1):
-        if header := re.match(r"\s*\[([\w.-]+)\]", line):
+        if header := re.match(r"\s*\[{1,2}\s*([\w.-]+)\s*\]", line):
             section = header[1]
             lines.setdefault(("", section), number)
         elif key := re.match(r"\s*([\w.-]+)\s*=", line):
@@ -366,6 +364,8 @@ def _build(values: Mapping[str, Mapping[str, _Entry]], start: HardwareConfig | N
             continue
         if section not in sections or not dataclasses.is_dataclass(sections[section]):
             place = next(iter(entries.values())).place
+            if section in sections:
+                raise HardwareError(f"{place}: {section} is a table, expected a value, as in {section} = ...")
             known = [name for name, value in sections.items() if dataclasses.is_dataclass(value)]
             raise HardwareError(f"{place}: {UnknownNameError('section', section, known)}")
         current = sections[section]
@@ -381,11 +381,18 @@ def _checked(cls: type, section: str, entries: Mapping[str, _Entry]) -> dict[str
         if key == "":
             continue
         full = f"{section}.{key}" if section else key
+        if cls is HardwareConfig and dataclasses.is_dataclass(_hints(cls).get(key)):
+            got = "an array of tables, [[...]]" if _is_tables(entry.value) else repr(entry.value)
+            raise HardwareError(f"{entry.place}: {key} is {got}, expected a table, which begins with [{key}]")
         if key not in fields:
             known = [f"{section}.{name}" if section else name for name in fields]
             raise HardwareError(f"{entry.place}: {UnknownNameError('key', full, known)}")
         checked[key] = _check(entry, full, hints[key], fields[key].metadata)
     return checked
+
+
+def _is_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
 @functools.cache
@@ -406,10 +413,21 @@ def _check(entry: _Entry, key: str, hint: Any, metadata: Mapping[str, Any]) -> A
         value = float(value)
     if type(value) is not hint:
         raise HardwareError(f"{where} is {value!r}, expected {wanted}")
+    if hint is str and not _is_text(value):
+        raise HardwareError(f"{where} is {value!r}, which is no text in UTF-8")
     low, high = metadata["low"], metadata["high"]
     if low is not None and not low <= value <= high:
         raise HardwareError(f"{where} is {value}, expected {low} to {high} {metadata['unit']}")
     return value
+
+
+def _is_text(value: str) -> bool:
+    """Not so for what a command line has in another encoding, which Python keeps as surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_names(value: Any, where: str, known: Sequence[str]) -> tuple[str, ...]:
@@ -430,7 +448,7 @@ def _parse_value(text: str) -> Any:
 
 
 def _toml_line(f: dataclasses.Field[Any], value: Any, source: str | None) -> str:
-    rests_on = f" | {source}" if source else ""
+    rests_on = f" | {_escaped(source)}" if source else ""  # which may be named after a file
     return f"{f.name} = {_toml_value(value)}  # {f.metadata['unit']}: {f.metadata['doc']}{rests_on}"
 
 
@@ -438,7 +456,12 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f'"{value}"'
+        return '"' + _escaped(value.replace("\\", "\\\\").replace('"', '\\"')) + '"'
     if isinstance(value, Iterable):
         return "[" + ", ".join(_toml_value(v) for v in value) + "]"
     return repr(value)
+
+
+def _escaped(text: str) -> str:
+    """The text without the control characters that TOML admits nowhere."""
+    return re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -247,6 +247,8 @@ def test_does_a_devices_file_say_what_is_where(tmp_path: Path) -> None:
     ("text", "match"),
     [
         ("schema = 2", "schema is 2"),
+        ("schema = true", "schema is True"),
+        ("schema = 1.0", r"schema is 1\.0"),
         ("schema = 1", r"one \[\[device\]\] table or more"),
         ('schema = 1\n[[device]]\nname = "a"\nkind = "gpu"\nbase = 0x10200000', "kind is 'gpu'"),
         ('schema = 1\n[[device]]\nname = "a"\nkind = "echo"\nbase = 0x10200004', "multiple of 0x1000"),

@@ -17,7 +17,7 @@ import typer
 from acalsim_backend.cli import device, doctor, hw, run, terminal, time
 from acalsim_backend.cli.options import Debug, Quiet, Verbose
 from acalsim_backend.cli.run import EXIT_DIFFERENT
-from acalsim_backend.errors import AcalsimError, InputError, MachineError, MissingToolError, UsageError
+from acalsim_backend.errors import AcalsimError, InputError, MachineError, MissingToolError, UsageError, one_line
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -79,8 +79,11 @@ def main() -> NoReturn:
         code = EXIT_CLOSED if _is_closed(exit_) else exit_.code
     except Exception as error:  # noqa: BLE001  # whatever it is, it becomes a message and an exit code
         code = _explain(error)
-    if not _flushed():
-        code = code or InputError.exit_code
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    lost = _flush()
+    if lost is not None and not code:
+        code = _explain(lost)
     sys.exit(code)
 
 
@@ -90,6 +93,8 @@ def _explain(error: Exception) -> int:
     cause = inner if isinstance(inner, (AcalsimError, OSError)) else error
     if terminal.settings.debug:
         traceback.print_exc()
+    if isinstance(cause, BrokenPipeError):
+        return EXIT_CLOSED
     if isinstance(cause, AcalsimError):
         terminal.complain(cause)
         return cause.exit_code
@@ -102,7 +107,7 @@ def _explain(error: Exception) -> int:
     if isinstance(cause, OSError) and cause.errno is not None:  # the system's answer, as on a full disk
         terminal.complain(f"{cause.filename or 'the output'}: {cause.strerror}")
         return InputError.exit_code
-    terminal.complain(f"internal error: {type(error).__name__}: {error}")
+    terminal.complain(f"internal error: {type(error).__name__}: {one_line(error)}")
     print("This is a bug in acalsim; run the same command with --debug and report it.", file=sys.stderr)
     return EXIT_BUG
 
@@ -112,15 +117,15 @@ def _is_closed(exit_: SystemExit) -> bool:
     return isinstance(exit_.__context__, BrokenPipeError)
 
 
-def _flushed() -> bool:
+def _flush() -> OSError | None:
     """Bring the rest of the output out; what cannot be is dropped, so that the interpreter does not try again."""
     try:
         sys.stdout.flush()
-    except OSError:
+    except OSError as error:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
+        return error
+    return None
 
 
 if __name__ == "__main__":

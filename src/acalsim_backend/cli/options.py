@@ -104,6 +104,6 @@ def load_hardware(source: str, overrides: Mapping[str, str]) -> HardwareConfig:
 def check_places(out: Path | None, json: str | None = None) -> None:
     """Refuse what could not be written after the run, before it."""
     if out is not None:
-        files.make_folder(out)
+        files.check_folder(out)
     if json not in (None, "-"):
         files.check_writable(json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from acalsim_backend import files
 from acalsim_backend.choices import Build, Mode, Place
 from acalsim_backend.cli import options, terminal
 from acalsim_backend.cli.options import Hardware, Json, Overrides, Seed, TraceMmio
 from acalsim_backend.errors import InputError, UsageError, user_line
 
 if TYPE_CHECKING:
+    import torch
+
     from acalsim_backend.hardware import HardwareConfig
     from acalsim_backend.report.model import RunReport
 
@@ -166,9 +170,10 @@ def _simulate(
 
         progress.stage(f"building {target}")
         model, inputs = load_target(target, seed)
+        twin = _twin(target, seed, model, inputs)
         progress.stage("running eagerly")
         torch.manual_seed(seed)  # what draws random numbers on the host draws the same ones twice
-        expected, seconds = run_eagerly(model, inputs)
+        expected, seconds = run_eagerly(*twin)
         progress.stage(f"simulating on {machine}")
         torch.manual_seed(seed)
         outputs, report = simulate(model, inputs, hardware=hardware, machine=machine, place=place.value, **settings)
@@ -176,6 +181,42 @@ def _simulate(
         return dataclasses.replace(
             report, model=target, outputs=compare(outputs, expected), wall_s={**report.wall_s, "eager": seconds}
         )
+
+
+def _twin(
+    target: str, seed: int, model: torch.nn.Module, inputs: tuple[Any, ...]
+) -> tuple[torch.nn.Module, tuple[Any, ...]]:
+    """A copy of the model and its inputs that shares with them nothing which a run may change: what is shared among
+    them is shared among the copies. What cannot be copied is built once more.
+
+    Raises:
+        InputError: it is another one when it is built once more.
+    """
+    from acalsim_backend.models import load_target
+    from acalsim_backend.report.compare import compare
+
+    try:
+        return copy.deepcopy((model, inputs))
+    except Exception as error:  # noqa: BLE001  # whatever an object says when it is copied
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    terminal.note(f"{target} cannot be copied and is built twice, once for PyTorch ({reason})")
+    built = load_target(target, seed)
+    same = compare(_tensors(*built), _tensors(model, inputs))
+    if not same.allclose or same.max_abs_error:
+        raise InputError(
+            f"{target}: cannot be copied ({reason}) and is another model when it is built once more, so there is "
+            "nothing to compare with; let its function return an equal model each time, with no generator but PyTorch's"
+        )
+    return built
+
+
+def _tensors(model: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[dict[str, Any], list[Any]]:
+    """Parameters, buffers and what among the arguments is a tensor or holds some in plain containers."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    leaves = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor)]
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}, leaves
 
 
 def _show(report: RunReport, out: Path | None, json: str | None) -> None:
@@ -191,6 +232,7 @@ def _show(report: RunReport, out: Path | None, json: str | None) -> None:
     if json not in (None, "-"):
         report.save(json)
     if out is not None:
+        files.make_folder(out)
         report.save(out / "report.json")
         written = "report.json"
         if report.cycles.total is not None:

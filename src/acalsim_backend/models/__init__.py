@@ -5,6 +5,8 @@ The catalogue needs no torch, so that listing it is instant; a model's module is
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import importlib
 import importlib.machinery
 import importlib.util
@@ -12,10 +14,10 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from acalsim_backend.errors import InputError, UnknownNameError, user_line
+from acalsim_backend.errors import InputError, UnknownNameError, one_line, user_line
 
 if TYPE_CHECKING:
     import torch
@@ -170,8 +172,10 @@ def _from_file(path: Path, function: str, seed: int) -> tuple[torch.nn.Module, t
         torch.manual_seed(seed)
         try:
             module = _import_file(path)
+        except BrokenPipeError:
+            raise  # whoever reads what the file prints is gone
         except (Exception, SystemExit) as error:
-            raise InputError(f"{path}: importing it failed: {_one_line(error)}") from error
+            raise InputError(f"{path}: importing it failed: {_told(error)}") from error
         make = getattr(module, function, None)
         if not callable(make):
             defined = [name for name, value in vars(module).items() if isinstance(value, FunctionType)]
@@ -180,8 +184,10 @@ def _from_file(path: Path, function: str, seed: int) -> tuple[torch.nn.Module, t
             raise InputError(f"{path}: {UnknownNameError('function', function, defined)}")
         try:
             result = make()
+        except BrokenPipeError:
+            raise  # whoever reads what the file prints is gone
         except (Exception, SystemExit) as error:
-            raise InputError(f"{path}:{function}() failed: {_one_line(error)}") from error
+            raise InputError(f"{path}:{function}() failed: {_told(error)}") from error
     try:
         return _as_call(result)
     except InputError as error:
@@ -226,8 +232,26 @@ def _call_of(function: Callable[..., Any], positional: int, keywords: tuple[str,
             named = dict(zip(keywords, arguments[positional:], strict=True))
             return self.model(*arguments[:positional], **named)
 
+        def __deepcopy__(self, memo: dict[int, Any]) -> torch.nn.Module:
+            return _call_of(_copied(function, memo), positional, keywords)
+
     Call.__name__ = getattr(function, "__name__", type(function).__name__)
     return Call().train(getattr(function, "training", False))
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy, where functions get copies of the variables that they close over; ``copy`` shares functions."""
+    if not isinstance(value, FunctionType) or not value.__closure__:
+        return copy.deepcopy(value, memo)
+    if id(value) not in memo:
+        cells = tuple(memo.setdefault(id(cell), CellType()) for cell in value.__closure__)
+        made = FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, cells)
+        made.__kwdefaults__ = value.__kwdefaults__
+        memo[id(value)] = made
+        for cell, own in zip(cells, value.__closure__, strict=True):
+            with contextlib.suppress(ValueError):  # a variable that has no value yet
+                cell.cell_contents = _copied(own.cell_contents, memo)
+    return memo[id(value)]
 
 
 def _refuse_meta(model: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
@@ -255,9 +279,9 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _one_line(error: BaseException) -> str:
+def _told(error: BaseException) -> str:
     text = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {text}{user_line(error)}"
+    return f"{type(error).__name__}: {one_line(text)}{user_line(error)}"
 
 
 def _shape_of(value: object) -> str:

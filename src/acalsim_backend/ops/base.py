@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from acalsim_backend.errors import ProgramError
@@ -32,6 +34,8 @@ class Operator(ABC):
     """Whether PyTorch promotes the tensor arguments to one dtype, kept in ``op.compute``."""
     is_view: ClassVar[bool] = False
     """Whether the result shares the memory of its input, so that nothing is executed."""
+    at_one_element: ClassVar[Mapping[str, int]] = MappingProxyType({})
+    """Arguments that belong to the extents of the operands, and what they are where all of these are 1."""
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
+from typing import ClassVar
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, Signature, pair
@@ -17,6 +20,7 @@ class Convolution(Operator):
 
     op_type = ACALSimOpType.CONV2D
     targets = ("aten.convolution.default",)
+    at_one_element: ClassVar[Mapping[str, int]] = MappingProxyType({"groups": 1})
 
     def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
         if op.attrs["transposed"]:

@@ -11,7 +11,7 @@ from typing import Any
 from acalsim_backend.errors import UnsupportedError
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import operator_of
-from acalsim_backend.program.commands import Command, Copy, Fill
+from acalsim_backend.program.commands import Command, Copy, Fill, Host
 from acalsim_backend.program.enums import MAX_RANK, DType
 from acalsim_backend.program.program import Origin, Tensor, TensorKind
 from acalsim_backend.program.view import View, contiguous_strides, overlaps
@@ -131,8 +131,9 @@ class Lowering:
         return View(tensor.id, dtype, dims, contiguous_strides(dims))
 
     def emit(self, command: Command) -> None:
-        """Append a command that belongs to the operation being lowered; one with empty results alone is left out."""
-        if command.writes() and all(v.numel == 0 for v in command.writes()):
+        """Append a command that belongs to the operation being lowered; one with empty results alone is left out, but
+        for the host's, which PyTorch may refuse."""
+        if not isinstance(command, Host) and command.writes() and all(v.numel == 0 for v in command.writes()):
             return
         self.commands.append(replace(command, origin=self._origin))
 

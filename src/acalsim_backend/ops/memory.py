@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, Signature, normal_axis
 from acalsim_backend.ops.lowering import Lowering
@@ -89,6 +91,13 @@ class Full(Operator):
 
     op_type = ACALSimOpType.FULL
     targets = ("aten.full.default", "aten.full_like.default", "aten.scalar_tensor.default")
+
+    def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
+        try:
+            torch.full((), full_value(op), dtype=getattr(torch, ir.tensors[op.outputs[0]].dtype), device="cpu")
+        except RuntimeError as error:  # a number that the element type does not hold
+            return f"PyTorch refuses it: {error}"
+        return None
 
     def flops(self, op: ACALSimOp, ir: ACALSimIR) -> int:
         return 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
+from typing import ClassVar
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, dtype_of
@@ -17,6 +20,7 @@ class LayerNorm(Operator):
 
     op_type = ACALSimOpType.LAYER_NORM
     targets = ("aten.native_layer_norm.default",)
+    at_one_element: ClassVar[Mapping[str, int]] = MappingProxyType({"normalized_shape": 1})
 
     def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
         return None if dtype_of(op.inputs[0], ir).is_float else "layer norm of integers has no kernel"

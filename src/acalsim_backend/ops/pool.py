@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
+from typing import ClassVar
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, dtype_of, pair
@@ -10,6 +13,8 @@ from acalsim_backend.ops.lowering import Lowering
 from acalsim_backend.program.commands import Pool2d
 from acalsim_backend.program.enums import DType, PoolMode
 from acalsim_backend.program.view import View
+
+_WINDOW_OF_ONE = MappingProxyType({"kernel_size": 1, "padding": 0})
 
 
 def _batched(view: View) -> View:
@@ -24,6 +29,7 @@ class MaxPool2d(Operator):
 
     op_type = ACALSimOpType.MAX_POOL2D
     targets = ("aten.max_pool2d_with_indices.default",)
+    at_one_element: ClassVar[Mapping[str, int]] = _WINDOW_OF_ONE
 
     def flops(self, op: ACALSimOp, ir: ACALSimIR) -> int:
         kernel = pair(op.attrs["kernel_size"])
@@ -57,6 +63,7 @@ class AvgPool2d(Operator):
 
     op_type = ACALSimOpType.AVG_POOL2D
     targets = ("aten.avg_pool2d.default",)
+    at_one_element: ClassVar[Mapping[str, int]] = _WINDOW_OF_ONE
 
     def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
         return None if dtype_of(op.inputs[0], ir).is_float else "the average of integers has no kernel"
@@ -86,6 +93,7 @@ class AdaptiveAvgPool2d(Operator):
 
     op_type = ACALSimOpType.ADAPTIVE_AVG_POOL2D
     targets = ("aten._adaptive_avg_pool2d.default",)
+    at_one_element: ClassVar[Mapping[str, int]] = MappingProxyType({"output_size": 1})
 
     def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
         return None if dtype_of(op.inputs[0], ir) is not DType.BOOL else "pooling of bool has no kernel"

@@ -74,7 +74,8 @@ class FoldConstants:
 def _computed(op: ACALSimOp, ir: ACALSimIR, known: dict[str, Known]) -> list[Known] | None:
     """The values of ``op.outputs``, or None where they are not known or should not be computed now."""
     if op.op_type is ACALSimOpType.FULL:
-        return [_held(full_value(op), ir.tensors[op.outputs[0]])]
+        splat = _held(full_value(op), ir.tensors[op.outputs[0]])
+        return None if splat is None else [splat]
     if not op.outputs or any(n not in known for n in op.inputs) or not is_pure(op):
         return None
     values = [known[n] for n in op.inputs]
@@ -130,9 +131,12 @@ def _number(element: torch.Tensor) -> Splat:
     return Splat(value if element.dtype.is_floating_point else int(value))
 
 
-def _held(value: float, desc: TensorDesc) -> Splat:
-    """The value as a tensor of this dtype holds it."""
-    return _number(torch.full((), value, dtype=_dtype(desc)))
+def _held(value: float, desc: TensorDesc) -> Splat | None:
+    """The value as a tensor of this dtype holds it, None if PyTorch says that it does not."""
+    try:
+        return _number(torch.full((), value, dtype=_dtype(desc)))
+    except RuntimeError:
+        return None
 
 
 def _known(value: torch.Tensor) -> Known:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from acalsim_backend.errors import UnsupportedError
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops import operator_of
+from acalsim_backend.ops.refusal import refusal
 from acalsim_backend.passes.target import Target
 
 
@@ -14,7 +15,7 @@ def reason(op: ACALSimOp, ir: ACALSimIR) -> str | None:
     """Why an operation cannot be lowered, or None."""
     if op.op_type is ACALSimOpType.HOST:
         return "no operator of acalsim has it"
-    return operator_of(op).unsupported(op, ir)
+    return operator_of(op).unsupported(op, ir) or refusal(op, ir)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,10 +70,12 @@ def _device(report: RunReport, device: int, mhz: int) -> Iterator[dict[str, Any]
     pid = _FIRST_DEVICE + device
     lanes: dict[tuple[int, int, int], int] = {}
     moved: list[tuple[int, int, int]] = []
+    peak = 0.0
     flying: list[tuple[int, int]] = []
     for segment in report.units:
         if segment.device != device:
             continue
+        peak = max(peak, segment.peak)
         for unit, core, index, command, begin, end, busy, nbytes in _USE.iter_unpack(segment.uses):
             begin, end = begin + segment.start_cycle, end + segment.start_cycle
             if (core, unit, index) not in lanes:
@@ -88,26 +91,57 @@ def _device(report: RunReport, device: int, mhz: int) -> Iterator[dict[str, Any]
             if UNITS[unit] == "dma":
                 moved.append((begin, end, nbytes))
                 flying += [(begin, 1), (end, -1)]
-    yield from _counter(pid, "DRAM GB/s", _bandwidth(moved, mhz), mhz)
+    yield from _counter(pid, "DRAM GB/s", _bandwidth(moved, peak, mhz), mhz)
     yield from _counter(pid, "DMA transfers", _running_sum(flying), mhz)
 
 
-def _bandwidth(moved: list[tuple[int, int, int]], mhz: int) -> Iterator[tuple[int, float]]:
-    """Mean 10^9 bytes/s of each of equal steps of time; a transfer's bytes are spread evenly over its span."""
+def _bandwidth(moved: list[tuple[int, int, int]], peak: float, mhz: int) -> Iterator[tuple[int, float]]:
+    """Mean 10^9 bytes/s of each of equal steps of time.
+
+    Of a transfer is known when it began, when it was done, and its bytes. These are spread over its span as evenly as
+    the DRAM can have moved them, ``peak`` bytes in a cycle for all transfers together: transfers queue for it, so that
+    evenly spread ones would add up to more.
+    """
     if not moved:
         return
     first, last = min(begin for begin, _, _ in moved), max(end for _, end, _ in moved)
     step = max(-(-(last - first) // _BINS), 1)
-    bins = [0.0] * ((last - first) // step + 1)
-    for begin, end, nbytes in moved:
-        at = begin
-        while at < end:
-            until = min(end, first + ((at - first) // step + 1) * step)
-            bins[(at - first) // step] += nbytes * (until - at) / (end - begin)
-            at = until
-    for i, total in enumerate(bins):
-        yield first + i * step, total / step * mhz / 1000
-    yield last, 0.0
+    waiting = sorted(moved, reverse=True)
+    flying: list[_Flying] = []
+    at = first
+    while waiting or flying:
+        until = at + step
+        while waiting and waiting[-1][0] < until:
+            flying.append(_Flying(*waiting.pop()))
+        flying.sort(key=lambda transfer: transfer.end)  # who is done first was served first
+        left = peak * step
+        for transfer in flying:
+            left -= transfer.move(at, until, left)
+        yield at, (sum(transfer.moved for transfer in flying)) / step * mhz / 1000
+        flying = [transfer for transfer in flying if transfer.left > 0]
+        at = until
+    yield at, 0.0
+
+
+@dataclass
+class _Flying:
+    """A transfer: ``left`` of its bytes are to be moved, ``moved`` were in the latest step."""
+
+    begin: int
+    end: int
+    left: float
+    moved: float = 0.0
+
+    def move(self, at: int, until: int, most: float) -> float:
+        """Its share of a step, but ``most`` bytes at most."""
+        share = 1.0
+        if self.end > until:
+            at = max(at, self.begin)
+            share = (until - at) / (self.end - at)
+        self.moved = min(self.left * share, most)
+        # what arithmetic leaves of the last byte would take a step of its own
+        self.left = 0.0 if self.left - self.moved < 1e-6 else self.left - self.moved
+        return self.moved
 
 
 def _running_sum(changes: list[tuple[int, int]]) -> Iterator[tuple[int, float]]:

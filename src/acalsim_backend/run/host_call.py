@@ -58,7 +58,12 @@ class HostCall:
         )
         results = self.operation([copied(tensor, tensor.stride()) for tensor in given] if self.may_keep else given)
         for value, place in zip(results, taken, strict=True):
-            is_other = value.dtype != place.dtype and (self.may_keep or value.is_quantized)
+            is_other = value.dtype != place.dtype and self.may_keep
+            if value.is_quantized:
+                raise InputError(
+                    f"{self.target} returned a quantized tensor ({value.dtype}), which has no place in guest memory; "
+                    "keep it out of the compiled function with torch.compiler.disable, up to where it is dequantized"
+                )
             if value.shape != place.shape or is_other:
                 raise InputError(
                     f"{self.target} returned {tuple(value.shape)} {value.dtype}, its fake says {tuple(place.shape)} "

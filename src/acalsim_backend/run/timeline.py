@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -40,7 +41,8 @@ class UnitUses:
     """What the units of one device did in one segment, which began at ``start_cycle`` of the Program.
 
     ``uses`` and ``accesses`` (where memory is traced) are as the engine gives them, in cycles from the segment's
-    doorbell; its command 0 is the report's row ``first_row``.
+    doorbell; its command 0 is the report's row ``first_row``. ``peak`` is how many bytes the DRAM can
+    move in a device cycle.
     """
 
     device: int
@@ -48,6 +50,7 @@ class UnitUses:
     uses: bytes = field(repr=False)
     accesses: bytes = field(default=b"", repr=False)
     first_row: int = 0
+    peak: float = math.inf
 
 
 def untimed(commands: Sequence[Command]) -> list[CommandTiming]:
@@ -104,8 +107,11 @@ def unit_uses(
     """The uses of all units; ``segments`` are numbers of devices and what ran there, in order of time."""
     found: list[UnitUses] = []
     waited = 0
+    dram = hardware.dram
+    rate = dram.bandwidth_gbytes_per_s * 1000 / hardware.accelerator.frequency_mhz
+    peak = math.inf if dram.preset == "ideal" else rate
     for device, segment in segments:
         begin = hardware.cpu_to_device_cycles(segment.instructions - instret_begin) + waited
-        found.append(UnitUses(device, begin, segment.timing.uses, segment.timing.accesses))
+        found.append(UnitUses(device, begin, segment.timing.uses, segment.timing.accesses, peak=peak))
         waited += segment.timing.cycles
     return tuple(found)

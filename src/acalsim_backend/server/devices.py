@@ -28,7 +28,7 @@ from acalsim_backend.device.functional import create_functional
 from acalsim_backend.device.memory import Memory
 from acalsim_backend.device.registers import DEVICE_BASE, DEVICE_SIZE, DEVICE_STRIDE, RAM_BASE
 from acalsim_backend.errors import AcalsimError, InputError
-from acalsim_backend.files import read_toml
+from acalsim_backend.files import check_schema, read_toml
 from acalsim_backend.hardware import HardwareConfig, presets
 from acalsim_backend.server.board import Slot
 
@@ -62,9 +62,7 @@ def load_devices(path: Path) -> tuple[DeviceEntry, ...]:
         InputError: it does not parse or does not make sense; names the device.
     """
     document, _ = read_toml(path)
-    if document.get("schema") != SCHEMA:
-        got = f"schema is {document['schema']!r}" if "schema" in document else "schema is missing"
-        raise InputError(f"{path}: {got}, expected schema = {SCHEMA}")
+    check_schema(document, SCHEMA, path)
     tables = document.get("device")
     if not isinstance(tables, list) or not tables or set(document) != {"schema", "device"}:
         raise InputError(

@@ -24,8 +24,12 @@ def relu(value: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 def gelu_erf(value: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """x * Phi(x), Phi by erf."""
-    return _gelu(value, approximate="none", out=out)
+    """x * Phi(x), Phi by erf. Of infinity it is infinity, as on the CPU and in PyTorch's scalar code; its vector code
+    has NaN there."""
+    if value.numel() == 0 or value.amax().isfinite():
+        return _gelu(value, approximate="none", out=out)
+    infinite = torch.isposinf(value)  # taken before, as ``out`` may be ``value``
+    return _gelu(value, approximate="none", out=out).masked_fill_(infinite, torch.inf)
 
 
 def gelu_tanh(value: Tensor, *, out: Tensor | None = None) -> Tensor:

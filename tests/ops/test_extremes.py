@@ -1,0 +1,39 @@
+"""Values at the edge of what an element type holds: do all placements and machines give the same?"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from acalsim_backend import ACALSimBackend
+from acalsim_backend.errors import InputError
+
+EXTREMES = [math.inf, -math.inf, math.nan, 3e4, -3e4, 1e-30, 0.0, -0.0]
+TOLERANCE = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("values", [EXTREMES * 3, [math.inf], [-math.inf], []], ids=len)
+def test_is_gelu_the_same_wherever_it_runs(approximate: str, dtype: torch.dtype, values: Any) -> None:
+    x = torch.tensor(values, dtype=dtype)
+    expected = functional.gelu(x.double(), approximate=approximate).to(dtype)  # eager's scalar code, without its NaN
+    for machine, place in (("native", "cpu"), ("native", "accelerator"), ("unicorn", "accelerator")):
+        torch._dynamo.reset()
+        backend = ACALSimBackend("simulate", machine=machine, place=place)
+        got = torch.compile(lambda x: functional.gelu(x, approximate=approximate), backend=backend, dynamic=False)(x)
+        torch.testing.assert_close(got, expected, rtol=TOLERANCE[dtype], atol=1e-6, equal_nan=True)
+        backend.close()
+
+
+def test_is_a_quantized_tensor_inside_a_graph_named_for_what_it_is() -> None:
+    compiled = torch.compile(
+        lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8).dequantize(), backend=ACALSimBackend("simulate")
+    )
+    message = r"quantize_per_tensor\.default returned a quantized tensor \(torch\.qint8\), which has no place"
+    with pytest.raises(InputError, match=message):
+        compiled(torch.randn(4))
