@@ -6,7 +6,8 @@ kernels know: ``float - bool``, ``int ** -1``, ``uint8.clamp(max=300)``, a produ
 
 from __future__ import annotations
 
-from dataclasses import replace
+import functools
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,22 +17,40 @@ from acalsim_backend.ops.base import operator_of
 from acalsim_backend.ops.evaluate import evaluate
 
 
+@dataclass(frozen=True)
+class _Question:
+    """An operation on operands of one element; equal ones have equal answers."""
+
+    op: ACALSimOp = field(compare=False)
+    operands: tuple[tuple[str, tuple[int, ...]], ...]
+    """Element type and shape of each input."""
+    text: str
+    """Everything else that the answer depends on."""
+
+
 def refusal(op: ACALSimOp, ir: ACALSimIR) -> str | None:
     """PyTorch's error for operands of these element types and these numbers, or None where it has none.
 
-    PyTorch is asked with operands of one element, which cost nothing. It is believed if it takes their shapes, which a
-    call without values shows.
+    PyTorch is asked with operands of one element, which cost little, and once for all equal ones. It is believed if it
+    takes their shapes, which a call without values shows.
     """
     handler = operator_of(op)
     if handler.is_view or not op.inputs or not op.target:
         return None
     attrs = {name: _all(handler.at_one_element[name], value) if name in handler.at_one_element else value
              for name, value in op.attrs.items()}  # fmt: skip
-    small = replace(op, attrs=attrs)
+    descs = [ir.tensors[name] for name in op.inputs]
+    operands = tuple((desc.dtype, tuple(min(d, 1) for d in desc.shape)) for desc in descs)
+    names = [op.inputs.index(name) for name in op.inputs]  # one tensor may play two roles
+    return _answer(_Question(replace(op, attrs=attrs), operands, repr((op.target, op.roles, names, attrs))))
+
+
+@functools.lru_cache(maxsize=4096)
+def _answer(question: _Question) -> str | None:
     try:
-        evaluate(small, _operands(op, ir, "cpu"))
+        evaluate(question.op, _operands(question, "cpu"))
     except Exception as error:  # noqa: BLE001  # whatever PyTorch says
-        if _takes_shapes(small, ir):
+        if _takes_shapes(question):
             return f"PyTorch refuses it: {str(error).partition(chr(10))[0]}"
     return None
 
@@ -40,18 +59,17 @@ def _all(number: int, value: Any) -> Any:
     return (number,) * len(value) if isinstance(value, tuple) else number
 
 
-def _takes_shapes(op: ACALSimOp, ir: ACALSimIR) -> bool:
+def _takes_shapes(question: _Question) -> bool:
     try:
-        evaluate(op, _operands(op, ir, "meta"))
+        evaluate(question.op, _operands(question, "meta"))
     except Exception:  # noqa: BLE001
         return False
     return True
 
 
-def _operands(op: ACALSimOp, ir: ACALSimIR, device: str) -> dict[str, torch.Tensor]:
+def _operands(question: _Question, device: str) -> dict[str, torch.Tensor]:
     """Zeros, which are an index into any tensor."""
-    descs = {name: ir.tensors[name] for name in op.inputs}
     return {
-        name: torch.zeros([min(d, 1) for d in desc.shape], dtype=getattr(torch, desc.dtype), device=device)
-        for name, desc in descs.items()
+        name: torch.zeros(shape, dtype=getattr(torch, dtype), device=device)
+        for name, (dtype, shape) in zip(question.op.inputs, question.operands, strict=True)
     }
