@@ -63,6 +63,10 @@ def pointwise() -> Iterator[tuple[str, Function, Shapes]]:
         yield f"pad {number}", lambda x, n=number: functional.pad(x, (1, 1), value=n), one
         yield f"full {number}", lambda x, n=number: torch.full_like(x, n), one
     yield "clamp tensor", lambda x, y: torch.clamp(x, y), two
+    for name in ("silu", "softplus", "hardswish", "elu", "leaky_relu", "mish", "logsigmoid", "softsign", "relu6"):
+        yield name, getattr(functional, name), one
+    yield "lerp", lambda x, y: torch.lerp(x, y, 0.5), two
+    yield "addcmul", lambda x, y: torch.addcmul(x, y, y), two
     yield "hardtanh", functional.hardtanh, one
 
 
@@ -140,6 +144,10 @@ REFUSED: dict[str, tuple[Function, tuple[torch.Tensor, ...]]] = {
     "choice": (lambda x: torch.where(x > 0, x, 300), (torch.ones(3, dtype=torch.int8),)),
     "constant": (lambda x: x + torch.full((3,), 300, dtype=torch.int8), (torch.ones(3, dtype=torch.int8),)),
     "padding": (lambda x: functional.pad(x, (1, 1), value=300), (torch.ones(3, dtype=torch.int8),)),
+    "product by a vector": (torch.mv, (torch.ones(2, 2), torch.ones(2).double())),
+    "decomposed": (functional.silu, (torch.ones(3, dtype=torch.int8),)),
+    "decomposed into a choice": (functional.softplus, (torch.ones(3, dtype=torch.int64),)),
+    "interpolation": (lambda x: torch.lerp(x, x, 0.5), (torch.ones(3, dtype=torch.int32),)),
     "fused": (lambda x: ((x + 1).clamp(max=300) * 2).sum(), (torch.ones(3, dtype=torch.uint8),)),
 }
 
