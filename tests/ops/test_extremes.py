@@ -37,3 +37,11 @@ def test_is_a_quantized_tensor_inside_a_graph_named_for_what_it_is() -> None:
     message = r"quantize_per_tensor\.default returned a quantized tensor \(torch\.qint8\), which has no place"
     with pytest.raises(InputError, match=message):
         compiled(torch.randn(4))
+
+
+@pytest.mark.parametrize("exponent", [True, False, 1, 2])
+def test_has_a_power_of_truths_eagers_type(exponent: int) -> None:
+    x = torch.tensor([True, False])
+    got = torch.compile(lambda x: x**exponent, backend=ACALSimBackend(mode="simulate"), dynamic=False)(x)
+    assert got.dtype is (x**exponent).dtype
+    assert torch.equal(got, x**exponent)

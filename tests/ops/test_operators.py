@@ -418,7 +418,9 @@ ROWS = [
     Row("SLICE", lambda x, axis, start, end, step: x.movedim(axis, 0)[start:end:step] * 1, slices()),
     Row("SELECT", lambda x, axis: x.select(axis, -1) * 1, along(ALL)),
     Row("SPLIT", lambda x, axis: torch.split(x, 2, axis)[-1] * 1, along(ALL)),
-    Row("AS_STRIDED", lambda x: torch.as_strided(x * 1, (3, 2), (1, 2), 1), st.tuples(tensors((6,), ALL))),
+    Row("AS_STRIDED", lambda x: torch.as_strided(x * 1, (2, 2), (3, 1), 1), st.tuples(tensors((6,), ALL))),
+    # places that are seen twice: of integers, for of these PyTorch itself gets the gradient wrong when it compiles
+    Row("AS_STRIDED", lambda x: torch.as_strided(x * 1, (3, 2), (1, 2), 1), st.tuples(tensors((6,), INTS))),
     Row("AS_STRIDED", lambda x: torch.as_strided((x * 1).t(), (4,), (1,)) * 1, st.tuples(tensors((2, 3), ALL))),
     Row(
         "AS_STRIDED_SCATTER",

@@ -22,7 +22,14 @@ def decomposition_table() -> dict[Any, Any]:
     return {
         overload: _unless_refused(overload, decomposition) if _is_pure(overload) else decomposition
         for overload, decomposition in dict(core_aten_decompositions()).items()
-    }
+    } | {torch.ops.aten.pow.Tensor_Scalar: _power_of_truths}
+
+
+def _power_of_truths(x: torch.Tensor, exponent: Any) -> Any:
+    """A bool to the power of a bool is a bool, of which PyTorch's fake tensors say that it is an int64."""
+    if x.dtype is not torch.bool or not isinstance(exponent, bool):
+        return NotImplemented
+    return x.clone() if exponent else torch.ones_like(x)
 
 
 def _is_pure(overload: Any) -> bool:
