@@ -80,8 +80,6 @@ def test_is_an_epilogue_fused_through_reshapes() -> None:
 
 def test_is_a_value_with_two_users_not_fused_away() -> None:
     w = torch.randn(4, 4)
-    compiled = program_of(lambda x, w: (torch.relu(x @ w), x @ w + 1), x44, w, static=(1,))
-    assert opcodes(compiled).count("GEMM") in (1, 2)
 
     def shared(x: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, ...]:
         y = x @ w

@@ -135,11 +135,6 @@ class Timing:
             _, oldest = self._memo.popitem(last=False)
             self._memo_bytes -= len(oldest.uses) + len(oldest.accesses)
 
-    def stats(self) -> dict[str, int]:
-        """Totals over everything that was timed (memoised segments count once)."""
-        with self._lock:
-            return self._engine.stats()
-
 
 def _digest(commands: Sequence[bytes]) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
