@@ -68,7 +68,7 @@ class ACALSimBackend:
         fallback: "warn" lets unsupported operators run on the host with a warning each, "error" refuses them; C has no
             host beside it, and refuses them always.
         place: "auto", "cpu" or "accelerator".
-        functional: the accelerator's functional model, "torch" or "kernels"; None takes torch where it is installed.
+        functional: the accelerator's functional model, "torch" or "native"; None takes torch where it is installed.
         build: "image" runs Programs with the generic firmware, "c" as generated and compiled C.
         trace_memory: with mode "simulate": a file for the accelerator's accesses to memory, one line each.
         inline_kernels: with mode "codegen": everything on the CPU, products and arithmetic of f32 as loops.
