@@ -278,8 +278,8 @@ def test_is_a_generated_file_of_another_program_replaced(tmp_path: Path, before:
 @given(st.lists(st.text(max_size=6), max_size=12))
 @settings(max_examples=200)
 def test_are_c_names_identifiers_and_different(names: list[str]) -> None:
-    found = _c_names([*names, "int", "x.1", "x_1"])
+    found = _c_names([*names, "int", "x.1", "x_1", "k", "v3"])
     assert len(set(found)) == len(found)
-    assert all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and name != "int" for name in found)
+    assert all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and name not in ("int", "k", "v3") for name in found)
     plain = ["t_0", "param_1", "input_2"]
     assert _c_names(plain) == plain

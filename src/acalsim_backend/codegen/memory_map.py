@@ -133,7 +133,7 @@ def _c_names(names: Iterable[str]) -> list[str]:
     for name in names:
         plain = re.sub(r"\W", "_", name, flags=re.ASCII)
         plain = f"t_{plain}" if not plain or plain[0].isdigit() else plain
-        while plain in taken:
+        while plain in taken or re.fullmatch(r"[bikmnv]\d*", plain):  # a variable of a loop
             plain += "_"
         taken.add(plain)
         found.append(plain)
