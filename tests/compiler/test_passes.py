@@ -78,6 +78,14 @@ def test_is_an_epilogue_fused_through_reshapes() -> None:
     assert opcodes(program_of(linear3d, torch.randn(2, 3, 4), w, b, static=(1, 2))) == ["GEMM"]
 
 
+@pytest.mark.parametrize(
+    "shaped", [lambda y: y.reshape(-1), lambda y: y.squeeze(1), lambda y: y.unsqueeze(0), lambda y: y.flatten()]
+)
+def test_is_an_epilogue_fused_through_whatever_keeps_the_order(shaped: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    model = program_of(lambda x, w: torch.sigmoid(shaped(x @ w)), x44, torch.randn(4, 1), static=(1,))
+    assert opcodes(model) == ["GEMM"]
+
+
 def test_is_a_value_with_two_users_not_fused_away() -> None:
     w = torch.randn(4, 4)
 

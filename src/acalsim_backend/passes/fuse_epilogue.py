@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
+from acalsim_backend.ops import operator_of
 from acalsim_backend.ops.matmul import accumulates_exactly, has_bias, is_matmul
+from acalsim_backend.ops.views import Reshape
 from acalsim_backend.passes.rewrite import Rewriter
 from acalsim_backend.passes.target import Target
 from acalsim_backend.program.enums import Activation, Opcode
@@ -43,7 +45,7 @@ class FuseEpilogue:
                 end = op.outputs[0]  # last value of the chain, by its name before renaming
                 while end not in escaping and len(users[end]) == 1:
                     (user,) = users[end]
-                    if user.op_type is ACALSimOpType.RESHAPE:
+                    if isinstance(operator_of(user), Reshape):
                         end = user.outputs[0]
                         continue
                     fused = _with_bias(op, user, end, ir, available) or _with_activation(op, user, target)
