@@ -45,3 +45,26 @@ def test_has_a_power_of_truths_eagers_type(exponent: int) -> None:
     got = torch.compile(lambda x: x**exponent, backend=ACALSimBackend(mode="simulate"), dynamic=False)(x)
     assert got.dtype is (x**exponent).dtype
     assert torch.equal(got, x**exponent)
+
+
+EMPTY_PARTS = {
+    "slice": lambda x: x[4:],
+    "select": lambda x: x[-1],
+    "split": lambda x: x.split(2)[-1],
+    "narrow of a flip": lambda x: x.flip(0)[3:],
+    "diagonal": lambda x: x.as_strided((2, 0), (1, 1), 0),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY_PARTS)
+@pytest.mark.parametrize("write", [True, False])
+def test_may_parts_of_an_empty_tensor_be_read_and_written(name: str, write: bool) -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        x = x.clone()
+        part = EMPTY_PARTS[name](x)
+        if write and name != "narrow of a flip":
+            part += 1.0
+        return torch.cumsum(part, 0) + x.sum()
+
+    x = torch.empty(5, 0)
+    assert torch.equal(torch.compile(program, backend=ACALSimBackend(mode="simulate"), dynamic=False)(x), program(x))

@@ -122,7 +122,7 @@ class Lowering:
 
     def alias(self, name: str, view: View) -> None:
         """Let an IR tensor share memory; its dtype and shape follow from ``view``."""
-        self.views[name] = view
+        self.views[name] = view if view.numel else replace(view, offset=0)  # no element lies behind an empty tensor
 
     def scratch(self, dims: tuple[int, ...], dtype: DType) -> View:
         """Dense memory that no IR tensor names."""
