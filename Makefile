@@ -21,7 +21,7 @@ demo: setup ## run ResNet-18 on the simulated machine
 	$(BIN)/acalsim run resnet18
 
 test: setup ## run the tests (minutes)
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: setup ## run the tests, the slow ones too
 	$(BIN)/python -m pytest -n 2

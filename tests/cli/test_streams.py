@@ -22,6 +22,13 @@ from acalsim_backend.errors import InputError
 QUICK = [["hw", "list"], ["hw", "show"], ["models"], ["--help"], ["--version"], ["time", "gemm", "8", "8", "8"]]
 
 
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes without coverage, which imports modules of its own and writes files as they end."""
+    for name in [name for name in os.environ if name.startswith("COVERAGE_PROCESS")]:
+        monkeypatch.delenv(name)
+
+
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "acalsim_backend", *arguments]
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **options)
