@@ -243,7 +243,8 @@ class Noise(TorchDispatchMode):
         if not function._schema.is_mutable:
             return pytree.tree_map(lambda t: self._moved(t, tuple(TOLERANCE)), result)
         if isinstance(result, torch.Tensor) and result.is_floating_point() and isinstance(args[0], torch.Tensor):
-            with _unsafe_preserve_version_counter(result):
+            counted = () if result.is_inference() else (result,)
+            with _unsafe_preserve_version_counter(counted):
                 result.copy_(self._moved(result, tuple(TOLERANCE)))
         return result
 
