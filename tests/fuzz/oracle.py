@@ -232,6 +232,8 @@ class Noise(TorchDispatchMode):
         if not exact and not function._schema.is_mutable:
             args = pytree.tree_map(lambda t: self._moved(t, (torch.float32, torch.float64)), args)
         result = function(*args, **kwargs)
+        if name == "gelu":  # x * (1 + tanh(...)): of what cancels, nothing below an eps of x is left
+            result = result + args[0] * torch.finfo(result.dtype).eps * self._signs(result)
         if self.CASTS.search(name):
             self._note_cast(args, result)
         if self.MOMENTS.search(name):
@@ -254,6 +256,10 @@ class Noise(TorchDispatchMode):
         drawn = torch.rand(value.shape, generator=self.generator, dtype=torch.float64) * 4 - 2
         moved = (value.double() * (1 + torch.finfo(value.dtype).eps * drawn)).to(value.dtype)
         return torch.empty_like(value).copy_(torch.where(torch.isfinite(moved), moved, value))
+
+    def _signs(self, like: torch.Tensor) -> torch.Tensor:
+        """-1, 0 or 1 for each element."""
+        return torch.randint(-1, 2, like.shape, generator=self.generator).to(like.dtype)
 
     def _note_moments(self, args: Any) -> None:
         x = args[0]
