@@ -87,6 +87,8 @@ def check_gradients(row: Row, arguments: tuple[Any, ...]) -> None:
         assert (ours is None) == (theirs is None)
         if theirs is not None:
             errors = (theirs.double() - true.double()).abs()
+            lost = true.isfinite() & ~theirs.isfinite()  # eager's batch norm may read memory that nobody wrote
+            theirs = torch.where(lost, true.to(theirs.dtype), theirs)
             close(row, ours, theirs, errors[errors.isfinite()].max().item() if errors.isfinite().any() else 0.0)
 
 
