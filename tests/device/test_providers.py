@@ -237,3 +237,15 @@ def test_are_unknown_providers_named_with_the_nearest() -> None:
 
 def test_dtypes_match() -> None:
     assert set(TORCH_DTYPES) == set(DType)
+
+
+def test_is_a_convolution_of_half_types_right_where_pytorchs_is_not() -> None:
+    """Width strided and dilated at once; compared with f32."""
+    torch.manual_seed(0)
+    for _ in range(40):
+        case = Case("conv2d")
+        x, weight = torch.randn(2, 2, 5, 6).to(torch.bfloat16), torch.randn(3, 2, 3, 2).to(torch.bfloat16)
+        expected = torch.conv2d(x.float(), weight.float(), None, (1, 2), (1, 0), (1, 2)).to(torch.bfloat16)
+        command = Conv2d(case.read(x), case.read(weight), case.write(expected), None, (1, 2), (1, 0), (1, 2), 1)
+        case.commands.append(command)
+        _agree(case, 0.08)

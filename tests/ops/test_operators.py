@@ -137,6 +137,8 @@ def convolutions(draw: st.DrawFn) -> tuple[Any, ...]:
     c, k = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     kernel, stride, dilation = ((draw(st.integers(1, 3)), draw(st.integers(1, 3))) for _ in range(3))
     padding = (draw(st.integers(0, 2)), draw(st.integers(0, 2)))
+    if dtype in HALVES and stride[1] > 1:
+        dilation = dilation[0], 1  # eager's half types are wrong where both are above 1
     if dtype is torch.float16 and kernel[1] == 1:
         padding = (padding[0], 0)  # PyTorch 2.13 itself ends the process; see test_does_a_padded_half_convolution_run
     need = [d * (r - 1) + 1 for d, r in zip(dilation, kernel, strict=True)]

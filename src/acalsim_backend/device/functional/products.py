@@ -114,7 +114,11 @@ def _matrix(t: Tensor, strides: list[int], dims: list[int], index: tuple[int, ..
 
 @computes(Opcode.CONV2D)
 def conv2d(command: Conv2d, operands: Operands) -> Task:
-    """PyTorch's convolution in the operands' data type, or in one that is wide enough for exact products."""
+    """PyTorch's convolution in the operands' data type, or in one that is wide enough for exact products.
+
+    Half types are computed in f32: the kernels of PyTorch 2.13 (oneDNN) read beyond the input or give wrong values for
+    some shapes.
+    """
     x, weight, out = operands.read(command.x), operands.read(command.weight), operands.write(command.out)
     bias = operands.read(command.bias) if command.bias else None
     stride, dilation, groups, activation = command.stride, command.dilation, command.groups, command.activation
@@ -122,8 +126,7 @@ def conv2d(command: Conv2d, operands: Operands) -> Task:
     kernel, size, result = weight.shape[2:], x.shape[2:], out.shape[2:]
     reach = [(result[i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 for i in (0, 1)]
     edges: list[int] = []  # explicit padding where bottom and right differ from top and left
-    reads_beyond = x.dtype is torch.float16 and kernel[1] == 1 and padding[1] > 0  # oneDNN's kernel, in PyTorch 2.13
-    if reads_beyond or any((size[i] + 2 * padding[i] - reach[i]) not in range(stride[i]) for i in (0, 1)):
+    if any((size[i] + 2 * padding[i] - reach[i]) not in range(stride[i]) for i in (0, 1)):
         used = [max(min(reach[i] - padding[i], size[i]), 0) for i in (0, 1)]
         x = x[:, :, : used[0], : used[1]]
         top, left = (min(padding[i], reach[i]) for i in (0, 1))
@@ -131,6 +134,7 @@ def conv2d(command: Conv2d, operands: Operands) -> Task:
         padding = (0, 0)
     same = len({t.dtype for t in (x, weight, out, bias) if t is not None}) == 1
     wide = out.dtype if same and out.is_floating_point() else widest(command.x, command.weight)
+    wide = torch.float32 if wide in (torch.float16, torch.bfloat16) else wide
 
     def run() -> None:
         source, filters = x.to(wide), weight.to(wide)
