@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from acalsim_backend.device.registers import WIDE, ControlBit, Register, StatusBit
 from acalsim_backend.hardware import HardwareConfig
@@ -16,10 +16,7 @@ from acalsim_backend.program.enums import Status
 CpuClock = Callable[[], int]
 """Instructions that the CPU has retired, exact at the access that is being served."""
 
-T = TypeVar("T")
-
 ACCESS_SIZES = (1, 2, 4, 8)
-_REGISTERS = frozenset(int(r) for r in Register)
 MASK32 = 0xFFFF_FFFF
 NO_COMMAND = 0xFFFF_FFFF
 
@@ -93,9 +90,13 @@ class Device:
         1 or 2 bytes are those of their register; 8 may be two registers, read one after the other.
         """
         try:
-            if size == 8 and offset not in WIDE and self.accepts(offset, size, False):
+            if not self.accepts(offset, size, False):
+                self._advance()
+                self._fail(Status.BAD_REGISTER, f"read of {size} bytes at register offset {offset:#x}", address=offset)
+                return 0
+            if size == 8 and offset not in WIDE:
                 return self._read(offset, 4) | self._read(offset + 4, 4) << 32
-            if size < 4 and self.accepts(offset, size, False):
+            if size < 4:
                 return self._read(offset & ~3, 4) >> 8 * (offset & 3) & (1 << 8 * size) - 1
             return self._read(offset, size)
         except Exception as error:  # noqa: BLE001  # the guest sees a status, the host the cause
@@ -109,10 +110,13 @@ class Device:
         registers, written one after the other.
         """
         try:
-            if size == 8 and offset not in WIDE and self.accepts(offset, size, True):
+            if not self.accepts(offset, size, True):
+                self._advance()
+                self._fail(Status.BAD_REGISTER, f"write of {size} bytes at register offset {offset:#x}", address=offset)
+            elif size == 8 and offset not in WIDE:
                 self._write(offset, 4, value & MASK32)
                 self._write(offset + 4, 4, value >> 32)
-            elif size < 4 and self.accepts(offset, size, True):
+            elif size < 4:
                 self._write(offset & ~3, 4, value << 8 * (offset & 3))
             else:
                 self._write(offset, size, value)
@@ -138,34 +142,20 @@ class Device:
         if size == 4 and offset - 4 in WIDE:
             return self._high_halves.pop(Register(offset - 4), 0)
         self._advance()
-        reader = self._find(self._readers, offset, size)
-        if reader is None:
-            self._fail(Status.BAD_REGISTER, f"read of {size} bytes at register offset {offset:#x}", address=offset)
-            return 0
-        value = reader()
+        value = self._readers[Register(offset)]()
         if size == 4 and offset in WIDE:
             self._high_halves[Register(offset)] = value >> 32
         return value & (1 << 8 * size) - 1
 
     def _write(self, offset: int, size: int, value: int) -> None:
         high = size == 4 and offset - 4 in WIDE
-        place = offset - 4 if high else offset
+        place = Register(offset - 4 if high else offset)
         if not high and place != Register.CPU_TIME:
             self._advance()
-        writer = self._find(self._writers, place, 4 if high else size)
-        if writer is None:
-            self._fail(Status.BAD_REGISTER, f"write of {size} bytes at register offset {offset:#x}", address=offset)
-            return
         if size == 4 and place in WIDE:
-            before = self._readers[Register(place)]()
+            before = self._readers[place]()
             value = (value << 32 | before & MASK32) if high else (before & ~MASK32 | value)
-        writer(value)
-
-    @staticmethod
-    def _find(table: dict[Register, T], offset: int, size: int) -> T | None:
-        if offset not in _REGISTERS or not (size == 4 or (size == 8 and offset in WIDE)):
-            return None
-        return table.get(Register(offset))
+        self._writers[place](value)
 
     def _fail(
         self,
