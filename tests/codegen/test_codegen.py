@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from codegen_support import GCC, capture, compilers, make, needs_gcc
 from elftools.elf.elffile import ELFFile
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from acalsim_backend import ACALSimBackend, ACALSimCompiler, RISCVCodeGenerator, simulate
+from acalsim_backend import ACALSimBackend, RISCVCodeGenerator, simulate
 from acalsim_backend.codegen.build import build
 from acalsim_backend.codegen.literals import literals
 from acalsim_backend.device.registers import Register
@@ -34,19 +32,6 @@ from acalsim_backend.run.session import Session
 from acalsim_backend.run.standalone import Standalone
 
 FILES = ["Makefile", "acal", "graph_0.c", "graph_0.h", "graph_0.ld", "graph_0_weights.bin", "graph_0_weights.c"]
-GCC = "riscv64-unknown-elf-"
-needs_gcc = pytest.mark.skipif(shutil.which(GCC + "gcc") is None, reason="apt-get install gcc-riscv64-unknown-elf")
-
-
-@pytest.fixture(autouse=True)
-def fresh() -> None:
-    torch._dynamo.reset()
-    torch.manual_seed(0)
-
-
-def capture(model: nn.Module, *inputs: torch.Tensor) -> ACALSimIR:
-    with torch.no_grad():
-        return ACALSimCompiler().compile(torch.fx.symbolic_trace(model.eval()), list(inputs), "graph_0")
 
 
 def program(ir: ACALSimIR, hardware: str = "edge") -> Program:
@@ -78,17 +63,6 @@ def run_image(ir: ACALSimIR, x: torch.Tensor) -> tuple[torch.Tensor, int | None]
     return torch.from_numpy(raw).view(torch.float32), result.cycles_accelerator_busy
 
 
-def make(folder: Path, *arguments: str, cross: str = "") -> None:
-    environment = {k: v for k, v in os.environ.items() if k != "CROSS_COMPILE"}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
-    if cross:
-        environment["CROSS_COMPILE"] = cross
-    done = subprocess.run(
-        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def generate(tmp_path: Path) -> tuple[nn.Module, torch.Tensor, ACALSimIR]:
     model, x = MatMulModel(), torch.randn(8, 16)
     ir = capture(model, x)
@@ -98,7 +72,7 @@ def generate(tmp_path: Path) -> tuple[nn.Module, torch.Tensor, ACALSimIR]:
     return model, x, ir
 
 
-@pytest.mark.parametrize("cross", ["", pytest.param(GCC, marks=needs_gcc)], ids=["zig", "gcc"])
+@compilers
 def test_does_make_build_what_gives_the_images_outputs_and_device_cycles(tmp_path: Path, cross: str) -> None:
     model, x, ir = generate(tmp_path)
     make(tmp_path, cross=cross)

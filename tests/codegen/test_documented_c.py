@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -11,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from codegen_support import GCC, capture, compilers, make, needs_gcc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qemu_support import require_qemu
 from torch import Tensor, nn
 
-from acalsim_backend import ACALSimBackend, ACALSimCompiler, RISCVCodeGenerator
+from acalsim_backend import ACALSimBackend, RISCVCodeGenerator
 from acalsim_backend.codegen.build import build
 from acalsim_backend.codegen.memory_map import _c_names
 from acalsim_backend.errors import UsageError
@@ -27,21 +27,6 @@ from acalsim_backend.models.basic import MatMulModel, TransformerBlock
 from acalsim_backend.passes import Target, compile_ir
 from acalsim_backend.run.result import RunResult
 from acalsim_backend.run.standalone import Standalone
-
-GCC = "riscv64-unknown-elf-"
-needs_gcc = pytest.mark.skipif(shutil.which(GCC + "gcc") is None, reason="apt-get install gcc-riscv64-unknown-elf")
-compilers = pytest.mark.parametrize("cross", ["", pytest.param(GCC, marks=needs_gcc)], ids=["zig", "gcc"])
-
-
-@pytest.fixture(autouse=True)
-def fresh() -> None:
-    torch._dynamo.reset()
-    torch.manual_seed(0)
-
-
-def captured(model: nn.Module, *inputs: torch.Tensor) -> ACALSimIR:
-    with torch.no_grad():
-        return ACALSimCompiler().compile(torch.fx.symbolic_trace(model.eval()), list(inputs), "graph_0")
 
 
 def run(elf: Path, ir: ACALSimIR, place: str = "auto") -> RunResult:
@@ -59,18 +44,8 @@ def floats(result: RunResult) -> torch.Tensor:
     return torch.from_numpy(raw).view(torch.float32)
 
 
-def make(folder: Path, *arguments: str, cross: str = "", path: str | None = None) -> None:
-    environment = {k: v for k, v in os.environ.items() if k != "CROSS_COMPILE"}
-    environment |= {"CROSS_COMPILE": cross} if cross else {}
-    environment |= {"PATH": path} if path else {}
-    done = subprocess.run(
-        [shutil.which("make") or "make", *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_are_the_lines_of_the_tutorial_in_the_files(tmp_path: Path) -> None:
-    RISCVCodeGenerator(tmp_path).generate(captured(MatMulModel(), torch.randn(8, 16)), "graph_0")
+    RISCVCodeGenerator(tmp_path).generate(capture(MatMulModel(), torch.randn(8, 16)), "graph_0")
     source, header, weights, script = (
         (tmp_path / f"graph_0{end}").read_text() for end in (".c", ".h", "_weights.c", ".ld")
     )
@@ -105,7 +80,7 @@ def test_are_the_lines_of_the_tutorial_in_the_files(tmp_path: Path) -> None:
 
 @compilers
 def test_are_tensors_where_the_ir_says_after_generation(tmp_path: Path, cross: str) -> None:
-    ir = captured(TransformerBlock(), torch.randn(1, 32, 64))
+    ir = capture(TransformerBlock(), torch.randn(1, 32, 64))
     assert all(desc.memory_addr is None for desc in ir.tensors.values())
     RISCVCodeGenerator(tmp_path).generate(ir, "graph_0")
     make(tmp_path, "graph_0.elf", cross=cross)
@@ -121,7 +96,7 @@ def test_are_tensors_where_the_ir_says_after_generation(tmp_path: Path, cross: s
 @compilers
 def test_does_seed_give_main_the_tutorials_test_data(tmp_path: Path, cross: str) -> None:
     model = MatMulModel()
-    ir = captured(model, torch.randn(8, 16))
+    ir = capture(model, torch.randn(8, 16))
     RISCVCodeGenerator(tmp_path).generate(ir, "graph_0")
     make(tmp_path, cross=cross)
     make(tmp_path, "INPUTS=seed", cross=cross)  # another choice of inputs builds anew
@@ -140,7 +115,7 @@ class Kinds(nn.Module):
 
 def test_does_the_test_data_exist_for_every_element_type(tmp_path: Path) -> None:
     dtypes = (torch.float64, torch.float16, torch.bfloat16, torch.float32, torch.int16, torch.bool)
-    ir = captured(Kinds(), *(torch.zeros(12, dtype=dtype) for dtype in dtypes))
+    ir = capture(Kinds(), *(torch.zeros(12, dtype=dtype) for dtype in dtypes))
     RISCVCodeGenerator(tmp_path).generate(ir, "graph_0")
     make(tmp_path, "INPUTS=seed", "graph_0.elf")
     digits = torch.arange(12, dtype=torch.float64) % 10
@@ -151,7 +126,7 @@ def test_does_the_test_data_exist_for_every_element_type(tmp_path: Path) -> None
 
 
 def test_is_any_other_choice_of_inputs_refused(tmp_path: Path) -> None:
-    RISCVCodeGenerator(tmp_path).generate(captured(MatMulModel(), torch.randn(8, 16)), "graph_0")
+    RISCVCodeGenerator(tmp_path).generate(capture(MatMulModel(), torch.randn(8, 16)), "graph_0")
     done = subprocess.run(["make", "INPUTS=sed"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode
     assert "INPUTS is 'sed', expected seed or nothing" in done.stderr
@@ -159,7 +134,7 @@ def test_is_any_other_choice_of_inputs_refused(tmp_path: Path) -> None:
 
 def test_does_a_program_without_its_devices_say_what_is_missing(tmp_path: Path) -> None:
     """On the plain board, started as section 7.3 starts it but without a device."""
-    RISCVCodeGenerator(tmp_path).generate(captured(MatMulModel(), torch.randn(8, 16)), "graph_0")
+    RISCVCodeGenerator(tmp_path).generate(capture(MatMulModel(), torch.randn(8, 16)), "graph_0")
     command = [str(require_qemu().path), "-M", "virt", "-nographic", "-bios", "none"]
     done = subprocess.run(
         [*command, "-kernel", str(build(tmp_path, "graph_0"))], capture_output=True, text=True, timeout=60
@@ -173,7 +148,7 @@ def test_does_a_program_without_its_devices_say_what_is_missing(tmp_path: Path) 
 def test_does_the_makefile_need_a_toolchain_alone(tmp_path: Path) -> None:
     """Neither Python nor acalsim: a folder with nothing but make, gcc and what their recipes call is the path."""
     folder, tools = tmp_path / "code", tmp_path / "tools"
-    RISCVCodeGenerator(folder).generate(captured(MatMulModel(), torch.randn(8, 16)), "graph_0")
+    RISCVCodeGenerator(folder).generate(capture(MatMulModel(), torch.randn(8, 16)), "graph_0")
     tools.mkdir()
     for name in (*(GCC + t for t in ("gcc", "objcopy", "objdump")), "sh", "mkdir", "echo", "cmp", "mv", "uname"):
         (tools / name).symlink_to(shutil.which(name) or name)
@@ -200,7 +175,7 @@ class Mixed(nn.Module):
 @compilers
 def test_do_inline_kernels_give_eagers_outputs(tmp_path: Path, cross: str) -> None:
     model, x, y = Mixed(), torch.randn(3, 4, 6), torch.randn(3, 6, 6)
-    ir = captured(model, x, y)
+    ir = capture(model, x, y)
     RISCVCodeGenerator(tmp_path, inline_kernels=True).generate(ir, "graph_0")
     text = (tmp_path / "graph_0.c").read_text()
     assert text.count("acal_inline_begin") >= 4
@@ -215,7 +190,7 @@ def test_do_inline_kernels_give_eagers_outputs(tmp_path: Path, cross: str) -> No
 
 
 def test_are_the_loops_those_of_the_tutorial(tmp_path: Path) -> None:
-    RISCVCodeGenerator(tmp_path, inline_kernels=True).generate(captured(MatMulModel(), torch.randn(8, 16)), "graph_0")
+    RISCVCodeGenerator(tmp_path, inline_kernels=True).generate(capture(MatMulModel(), torch.randn(8, 16)), "graph_0")
     assert """
     // MATMUL: [8x16] @ [16x8] -> [8x8]
     for (int m = 0; m < 8; m++) {
@@ -271,7 +246,7 @@ LICENCE = "/*\n * Copyright of somebody.\n" + " * Licensed under some licence.\n
 def test_is_a_generated_file_of_another_program_replaced(tmp_path: Path, before: str) -> None:
     for end in (".c", ".h"):
         (tmp_path / f"graph_0{end}").write_text(f"{before}// Auto-generated by ACALSim\nint old;\n")
-    RISCVCodeGenerator(tmp_path).generate(captured(MatMulModel(), torch.randn(8, 16)), "graph_0")
+    RISCVCodeGenerator(tmp_path).generate(capture(MatMulModel(), torch.randn(8, 16)), "graph_0")
     assert "int old" not in (tmp_path / "graph_0.h").read_text()
 
 

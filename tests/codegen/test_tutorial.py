@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from codegen_support import GCC
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
-GCC = "riscv64-unknown-elf-"
 
 
 def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
