@@ -23,8 +23,8 @@ demo: setup ## run ResNet-18 on the simulated machine
 test: setup ## run the tests (minutes)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-test-all: setup ## run the tests, the slow ones too
-	$(BIN)/python -m pytest -n 2
+test-all: setup ## run the tests, the slow ones too, with inputs drawn anew
+	$(BIN)/python -m pytest -n 2 --dist worksteal --hypothesis-profile anew
 
 coverage: setup ## run the tests and say which lines and branches of the package they never reach
 	$(BIN)/python -m pytest -n 2 -m "not slow" --cov
