@@ -86,6 +86,16 @@ def test_is_an_epilogue_fused_through_whatever_keeps_the_order(shaped: Callable[
     assert opcodes(model) == ["GEMM"]
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.int64])
+@pytest.mark.parametrize(("function", "commands"), [(torch.relu, 1), (torch.sigmoid, 2), (torch.tanh, 2)])
+def test_is_an_activation_that_makes_floats_of_integers_left_alone(
+    function: Callable[[torch.Tensor], torch.Tensor], commands: int, dtype: torch.dtype
+) -> None:
+    x, w = torch.ones(2, 3, dtype=dtype), torch.ones(3, 4, dtype=dtype)
+    compiled = program_of(lambda x, w: function((x @ w).reshape(-1)), x, w, static=(1,))
+    assert opcodes(compiled) == ["GEMM", "VECTOR"][:commands]
+
+
 def test_is_a_value_with_two_users_not_fused_away() -> None:
     w = torch.randn(4, 4)
 

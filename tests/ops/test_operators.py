@@ -355,6 +355,14 @@ ROWS = [
     # not at infinity, where eager itself gives NaN or not depending on the memory layout
     Row("GELU", F.gelu, one(special=False)),
     Row("GELU", lambda a: F.gelu(a, approximate="tanh"), one(special=False)),
+    Row(
+        "MATMUL",
+        lambda a, b, function: function(a @ b),
+        st.tuples(products((*FLOATS, *INTS)), st.sampled_from([torch.relu, torch.sigmoid, torch.tanh])).map(
+            lambda drawn: (*drawn[0], drawn[1])
+        ),
+        loose=4,
+    ),
     Row("MATMUL", torch.matmul, products()),
     Row("MATMUL", torch.matmul, products((torch.int8, torch.int32, torch.int64))),
     # dense factors: with a broadcast one eager itself is wrong (PyTorch 2.13)

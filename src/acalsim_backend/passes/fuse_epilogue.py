@@ -48,7 +48,7 @@ class FuseEpilogue:
                     if isinstance(operator_of(user), Reshape):
                         end = user.outputs[0]
                         continue
-                    fused = _with_bias(op, user, end, ir, available) or _with_activation(op, user, target)
+                    fused = _with_bias(op, user, end, ir, available) or _with_activation(op, user, ir, target)
                     if fused is None or not to.accepts(fused):
                         break
                     op = replace(fused, covers=fused.covers + user.covers)
@@ -77,13 +77,15 @@ def _with_bias(op: ACALSimOp, user: ACALSimOp, end: str, ir: ACALSimIR, availabl
     return replace(op, inputs=[*op.inputs, bias], roles=[*op.roles, "bias"])
 
 
-def _with_activation(op: ACALSimOp, user: ACALSimOp, target: Target) -> ACALSimOp | None:
+def _with_activation(op: ACALSimOp, user: ACALSimOp, ir: ACALSimIR, target: Target) -> ACALSimOp | None:
     if user.op_type is ACALSimOpType.GELU:
         activation = Activation.GELU_TANH if user.attrs.get("approximate") == "tanh" else Activation.GELU
     elif user.op_type in _ACTIVATIONS:
         activation = _ACTIVATIONS[user.op_type]
     else:
         return None
+    if ir.tensors[user.outputs[0]].dtype != ir.tensors[op.outputs[0]].dtype:
+        return None  # the sigmoid of integers is a float
     opcode = Opcode.GEMM if is_matmul(op) else Opcode.CONV2D
     if op.attrs.get("activation") or not target.fuses(opcode, activation):
         return None
