@@ -376,7 +376,8 @@ def _check_indexed(command: Gather | Scatter, _: Memory) -> None:
     _shape(all(view.dims == places for view in command.indices), "indices of different dims")
     if indexed > len(table.dims) or batch > len(places):
         raise CommandError(
-            Status.BAD_RANK, f"{command.n_indices} indices behind {batch} axes of ranks {len(table.dims)}, {len(places)}"
+            Status.BAD_RANK,
+            f"{command.n_indices} indices behind {batch} axes of ranks {len(table.dims)}, {len(places)}",
         )
     _shape(
         table.dims[:batch] == places[:batch] and rows.dims == (*places, *table.dims[indexed:]),

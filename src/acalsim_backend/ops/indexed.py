@@ -13,7 +13,7 @@ from acalsim_backend.ops.base import Operator, dtype_of, normal_axis
 from acalsim_backend.ops.lowering import Lowering, broadcast, collapse
 from acalsim_backend.program.commands import Command, Gather, Scatter
 from acalsim_backend.program.enums import MAX_RANK, DType, ScatterOp
-from acalsim_backend.program.view import View
+from acalsim_backend.program.view import View, contiguous_strides
 
 _INDICES = (DType.I32, DType.I64)
 _BY_NAME = {
@@ -72,8 +72,9 @@ class Index(_Indexed):
 
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
         axes, indices = _advanced(op, to)
-        x, rank = to.view(op.inputs[0]), len(indices[0].dims)
-        out = _places_first(to.define(op.outputs[0]), axes, rank)
+        x, out = to.view(op.inputs[0]), to.define(op.outputs[0])
+        dims = _result_dims(x.dims, axes, indices[0].dims)  # fake tensors lose an axis of 1 beside indices of rank 0
+        out = _places_first(replace(out, dims=dims, strides=contiguous_strides(dims)), axes, len(indices[0].dims))
         _gather(to, _axes_first(x, axes), indices, out, wrap=True)
 
 
@@ -89,12 +90,10 @@ class IndexPut(_Indexed):
 
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
         axes, indices = _advanced(op, to)
-        rank, out, values = len(indices[0].dims), _copied(op, to), op.input("values")
+        out, values = _copied(op, to), op.input("values")
         assert values is not None
-        rest = [d for i, d in enumerate(out.dims) if i not in axes]
-        at = _front(axes)
-        dims = (*rest[:at], *indices[0].dims, *rest[at:])
-        rows = _places_first(broadcast(to.view(values), dims), axes, rank)
+        dims = _result_dims(out.dims, axes, indices[0].dims)
+        rows = _places_first(broadcast(to.view(values), dims), axes, len(indices[0].dims))
         how = ScatterOp.ADD if op.attrs.get("accumulate", False) else ScatterOp.SET
         _scatter(to, _axes_first(out, axes), indices, rows, how, wrap=True)
 
@@ -106,7 +105,9 @@ class GatherAlong(_Indexed):
     targets = ("aten.gather.default",)
 
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
-        x, index, out = (at_least_1d(v) for v in (to.view(op.inputs[0]), to.view(op.inputs[1]), to.define(op.outputs[0])))
+        x, index, out = (
+            at_least_1d(v) for v in (to.view(op.inputs[0]), to.view(op.inputs[1]), to.define(op.outputs[0]))
+        )
         axis = normal_axis(op.attrs["dim"], len(x.dims))
         table, index, rows = _along(axis, x, index, out)
         _gather(to, table, [index], rows, batch=len(index.dims) - 1)
@@ -211,6 +212,12 @@ def _front(axes: Sequence[int]) -> int:
     return axes[0] if axes[-1] - axes[0] == len(axes) - 1 else 0
 
 
+def _result_dims(dims: Sequence[int], axes: Sequence[int], places: Sequence[int]) -> tuple[int, ...]:
+    """Of index.Tensor."""
+    rest, at = [d for i, d in enumerate(dims) if i not in axes], _front(axes)
+    return (*rest[:at], *places, *rest[at:])
+
+
 def _axes_first(view: View, axes: Sequence[int]) -> View:
     return _permuted(view, (*axes, *(i for i in range(len(view.dims)) if i not in axes)))
 
@@ -223,7 +230,7 @@ def _places_first(view: View, axes: Sequence[int], rank: int) -> View:
 
 def _along(axis: int, table: View, index: View, rows: View) -> tuple[View, View, View]:
     """Table and rows no longer than the index along the other axes (rows along this one, too); the axis comes last."""
-    table = replace(table, dims=tuple(t if i == axis else d for i, (t, d) in enumerate(zip(table.dims, index.dims))))
+    table = replace(table, dims=tuple(t if i == axis else d for i, (t, d) in enumerate(zip(table.dims, index.dims, strict=True))))
     rows = replace(rows, dims=index.dims)
     order = (*(i for i in range(len(index.dims)) if i != axis), axis)
     return _permuted(table, order), _permuted(index, order), _permuted(rows, order)
