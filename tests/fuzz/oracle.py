@@ -208,7 +208,8 @@ class Noise(TorchDispatchMode):
     """Moves results whose last bits are nobody's promise by a few of them, and notes what has no defined value.
 
     That is a cast that C leaves undefined, and moments of a row whose squares overflow: PyTorch's combination of
-    partial moments then gives NaN or infinity by how the row's length divides (``inf * 0``). And it is the sign of NaN,
+    partial moments then gives NaN or infinity by how the row's length divides (``inf * 0``); so does its GELU of
+    infinity, by where the element stands (NaN in vector code, infinity in scalar code). And it is the sign of NaN,
     which IEEE 754 leaves to the processor: x86 computes negative ones, RISC-V positive ones.
     """
 
@@ -234,12 +235,15 @@ class Noise(TorchDispatchMode):
         result = function(*args, **kwargs)
         if name == "gelu":  # x * (1 + tanh(...)): of what cancels, nothing below an eps of x is left
             result = result + args[0] * torch.finfo(result.dtype).eps * self._signs(result)
+            self._note("GELU of infinity", args[0].isposinf())
         if self.CASTS.search(name):
             self._note_cast(args, result)
         if self.MOMENTS.search(name):
             self._note_moments(args)
         if name.startswith(("copysign", "signbit")) and isinstance(args[-1], torch.Tensor):
-            self.undefined = self.undefined or ("sign of NaN" if bool(args[-1].isnan().any()) else "")
+            self._note("sign of NaN", args[-1].isnan())
+        if function is torch.ops.aten.view.dtype:
+            self._note("sign of NaN", args[0].isnan())
         if exact:
             return result
         if not function._schema.is_mutable:
@@ -260,6 +264,9 @@ class Noise(TorchDispatchMode):
     def _signs(self, like: torch.Tensor) -> torch.Tensor:
         """-1, 0 or 1 for each element."""
         return torch.randint(-1, 2, like.shape, generator=self.generator).to(like.dtype)
+
+    def _note(self, what: str, where: torch.Tensor) -> None:
+        self.undefined = self.undefined or (what if bool(where.any()) else "")
 
     def _note_moments(self, args: Any) -> None:
         x = args[0]
