@@ -245,7 +245,7 @@ def embeddings(draw: st.DrawFn) -> tuple[Any, ...]:
 @st.composite
 def selections(draw: st.DrawFn) -> tuple[Any, ...]:
     x, axis = draw(along(ALL))
-    return x, axis, draw(indices(draw(st.sampled_from([(), (1,), (4,), (0,)])), x.shape[axis]))
+    return x, axis, draw(indices(draw(st.sampled_from([(1,), (4,), (0,)])), x.shape[axis]))
 
 
 @st.composite
@@ -667,6 +667,15 @@ def test_does_a_padded_half_convolution_run(machine: str, place: str) -> None:
     expected = F.conv2d(x.float(), w.float(), *geometry).half()
     got = run(machine, place, lambda x, w: F.conv2d(x, w, *geometry), (x, w))
     torch.testing.assert_close(got, expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(("machine", "place"), places, ids=["unicorn-cpu", "unicorn-accelerator", "native"])
+@pytest.mark.parametrize("x", [torch.tensor(2.5), torch.rand(3), torch.rand(3, 2)], ids=["0-d", "1-d", "2-d"])
+def test_is_an_index_of_rank_0_taken(x: torch.Tensor, machine: str, place: str) -> None:
+    """PyTorch has no gradient for it that could be compiled, so that no row draws it."""
+    index = torch.tensor(0 if x.dim() == 0 else 2)
+    got = run(machine, place, lambda x, i: torch.index_select(x, 0, i), (x, index))
+    assert torch.equal(got, torch.index_select(x, 0, index))
 
 
 def test_has_every_operator_a_row() -> None:
