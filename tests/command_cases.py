@@ -19,15 +19,17 @@ from acalsim_backend.program.commands import (
     Conv2d,
     Copy,
     Fill,
+    Gather,
     Gemm,
     Norm,
     Pool2d,
     Reduce,
+    Scatter,
     Softmax,
     Vector,
     VectorInstruction,
 )
-from acalsim_backend.program.enums import Activation, DType, Placement, PoolMode, ReduceOp, VectorOp
+from acalsim_backend.program.enums import Activation, DType, Placement, PoolMode, ReduceOp, ScatterOp, VectorOp
 from acalsim_backend.program.program import Origin, Program, Tensor, TensorKind
 from acalsim_backend.program.view import View
 from acalsim_backend.tensors import TORCH_DTYPES
@@ -690,6 +692,65 @@ def copy_flipped(c: Case) -> None:
 def copy_of_nothing(c: Case) -> None:
     c.commands.append(Copy(c.read(torch.zeros(0, 3)), c.write(torch.zeros(0, 3))))
     c.commands.append(Copy(c.read(torch.ones(2)), c.write(torch.ones(2))))
+
+
+@_case
+def gather_rows(c: Case) -> None:
+    c.rtol = c.atol = 0.0
+    for dtype, kind in ((torch.float32, torch.int64), (torch.bfloat16, torch.int32), (torch.bool, torch.int64)):
+        table, index = c.rand(7, 300, dtype=dtype), torch.tensor([[6, 0, 0], [3, 1, 6]], dtype=kind)
+        c.commands.append(Gather(c.read(table), (c.read(index),), c.write(table[index.long()]), 1))
+
+
+@_case
+def gather_elements_along_an_axis(c: Case) -> None:
+    x, index = c.rand(4, 3, 6, dtype=torch.float64), torch.arange(24).reshape(4, 3, 2) * 5 % 6
+    c.commands.append(Gather(c.read(x), (c.read(index),), c.write(x.gather(2, index)), 1, batch=2))
+
+
+@_case
+def gather_by_two_indices_from_the_end(c: Case) -> None:
+    x, rows, columns = c.rand(5, 4, 6, 3), torch.tensor([[-1], [2]]), torch.tensor([0, -4, 3])
+    table, expected = x.permute(0, 2, 3, 1), x[rows, :, columns]  # [5, 6, 3, 4] at [2, 3]: [2, 3, 4, 3]
+    places = tuple(c.read(index.expand(2, 3)) for index in (rows, columns))
+    out = c.write(expected.transpose(2, 3), order=(0, 1, 3, 2))
+    c.commands.append(Gather(c.read(table), places, out, 2, wrap=1))
+
+
+@_case
+def scatter_sets_every_row(c: Case) -> None:
+    x, index = c.rand(5, 40), torch.tensor([3, 0, 4, 1, 2])
+    expected = torch.empty_like(x).index_put((index,), x)
+    c.commands.append(Scatter(c.read(x), (c.read(index),), c.write(expected), 1))
+
+
+@_case
+def scatter_sets_the_last_of_several(c: Case) -> None:
+    x, index = c.rand(4, 300, dtype=torch.int16), torch.tensor([1, 0, 1, 1], dtype=torch.int32)
+    c.commands.append(Scatter(c.read(x), (c.read(index),), c.write(x[[1, 3]]), 1))
+
+
+@_case
+def scatter_reduces(c: Case) -> None:
+    index = torch.tensor([[0, 2, 0], [1, 1, 1]])
+    for dtype in (torch.float32, torch.float64, torch.int32):
+        table, x = c.rand(2, 4, dtype=dtype), c.rand(2, 3, dtype=dtype)
+        for op, name in (
+            (ScatterOp.ADD, "sum"), (ScatterOp.MUL, "prod"), (ScatterOp.MAX, "amax"), (ScatterOp.MIN, "amin")
+        ):  # fmt: skip
+            out = c.write(table.scatter_reduce(1, index, x, name))
+            c.commands.append(Copy(c.read(table), out))
+            c.commands.append(Scatter(c.read(x), (c.read(index),), out, 1, batch=1, op=op))
+
+
+@_case
+def scatter_propagates_nan(c: Case) -> None:
+    table, x = torch.tensor([[1.0, torch.nan, 2.0]]), torch.tensor([[torch.nan, 3.0, 5.0]])
+    index = torch.tensor([[0, 1, 2]])
+    for op, name in ((ScatterOp.MAX, "amax"), (ScatterOp.MIN, "amin")):
+        out = c.write(table.scatter_reduce(1, index, x, name))
+        c.commands.append(Copy(c.read(table), out))
+        c.commands.append(Scatter(c.read(x), (c.read(index),), out, 1, batch=1, op=op))
 
 
 @_case

@@ -80,6 +80,10 @@ class DeviceError(MachineError):
     """The accelerator or a CPU kernel refused a command; names the IR operation and the Python line."""
 
 
+class IndexOutOfRangeError(DeviceError, IndexError):
+    """An index that a command read lies outside the axis that it counts."""
+
+
 def one_line(message: object) -> str:
     """What another library or a model says, without its line breaks, so that an error stays one line."""
     return "; ".join(line.strip() for line in str(message).splitlines() if line.strip())

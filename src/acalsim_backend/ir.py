@@ -91,6 +91,15 @@ class ACALSimOpType(Enum):
     FLIP = auto()
     AS_STRIDED = auto()
     AS_STRIDED_SCATTER = auto()
+    EMBEDDING = auto()
+    INDEX = auto()
+    INDEX_SELECT = auto()
+    INDEX_PUT = auto()
+    INDEX_REDUCE = auto()
+    GATHER = auto()
+    SCATTER = auto()
+    SLICE_SCATTER = auto()
+    DIAGONAL_SCATTER = auto()
     COPY = auto()
     LOAD = COPY
     STORE = COPY  # noqa: PIE796  # two names of one thing

@@ -27,6 +27,9 @@ CASES = [
     "pool2d_average",
     "copy_converts",
     "fill_values",
+    "gather_rows",
+    "gather_by_two_indices_from_the_end",
+    "scatter_sets_every_row",
 ]
 ORIGIN = range(16, 22)  # origin_first and origin_count, which only error messages use
 

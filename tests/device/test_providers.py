@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import Bench
 
-from acalsim_backend.program.commands import Conv2d, Copy, Fill, Gemm, Norm, Pool2d, Reduce, Softmax
-from acalsim_backend.program.enums import Activation, DType, PoolMode, ReduceOp, VectorOp
+from acalsim_backend.program.commands import Conv2d, Copy, Fill, Gather, Gemm, Norm, Pool2d, Reduce, Scatter, Softmax
+from acalsim_backend.program.enums import Activation, DType, PoolMode, ReduceOp, ScatterOp, VectorOp
 from acalsim_backend.program.view import View
 from acalsim_backend.tensors import TORCH_DTYPES
 
@@ -217,6 +217,41 @@ def test_pool2d(data: st.DataObject) -> None:
         Pool2d(x, out, None, pair(kernel), pair(stride), pair(padding), pair(dilation), divisor, mode, include)
     )
     _agree(case, TOLERANCE[dtype])
+
+
+def _indexed(draw: Draw, case: Case) -> tuple[tuple[int, ...], tuple[int, ...], tuple[View, ...], int]:
+    """Dims of a table and of its rows, indices that name no row twice, and how many axes lie before the indexed."""
+    batch = tuple(draw(st.lists(st.integers(1, 3), max_size=1)))
+    indexed = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=2)))
+    rest = tuple(draw(st.lists(st.integers(0, 4), max_size=2)))
+    total, count = math.prod(indexed), draw(st.integers(0, math.prod(indexed)))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
+    flat = torch.stack([torch.randperm(total, generator=generator)[:count] for _ in range(math.prod(batch))])
+    kind = draw(st.sampled_from([torch.int32, torch.int64]))
+    places = [p.reshape(*batch, count).to(kind) for p in torch.unravel_index(flat, indexed)]
+    return (*batch, *indexed, *rest), (*batch, count, *rest), tuple(map(case.read, places)), len(batch)
+
+
+@given(st.data())
+def test_gather(data: st.DataObject) -> None:
+    draw, case = data.draw, Case("gather", data.draw(st.integers(0, 1000)))
+    table, rows, indices, batch = _indexed(draw, case)
+    dtype = draw(st.sampled_from([*FLOATS, *INTEGERS, torch.bool]))
+    x, out = _read(draw, case, table, dtype), _write(draw, case, rows, dtype)
+    case.commands.append(Gather(x, indices, out, len(indices), batch, draw(st.integers(0, 1))))
+    _agree(case)
+
+
+@given(st.data())
+def test_scatter(data: st.DataObject) -> None:
+    draw, case = data.draw, Case("scatter", data.draw(st.integers(0, 1000)))
+    table, rows, indices, batch = _indexed(draw, case)
+    op = draw(st.sampled_from(list(ScatterOp)))
+    dtype = draw(st.sampled_from([*FLOATS, *INTEGERS] if op else [*FLOATS, *INTEGERS, torch.bool]))
+    x, out = _read(draw, case, rows, dtype), _write(draw, case, table, dtype)
+    case.commands.append(Copy(_read(draw, case, table, dtype), out))
+    case.commands.append(Scatter(x, indices, out, len(indices), batch, op=op))
+    _agree(case, TOLERANCE.get(dtype, 0.0))
 
 
 @given(st.data())

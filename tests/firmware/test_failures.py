@@ -14,7 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_bench import KernelBench
 
-from acalsim_backend.program.commands import HEADER_SIZE, Command, Conv2d, Gemm, Norm, Pool2d, Reduce, Softmax, Vector
+from acalsim_backend.program.commands import (
+    HEADER_SIZE,
+    Command,
+    Conv2d,
+    Gather,
+    Gemm,
+    Norm,
+    Pool2d,
+    Reduce,
+    Scatter,
+    Softmax,
+    Vector,
+)
 from acalsim_backend.program.enums import IMAGE_MAGIC, Activation, DType, Placement, ReduceOp, Status, VectorOp
 from acalsim_backend.program.image import ImageHeader, build_image
 from acalsim_backend.program.layout import OPERAND_SIZE, Operand
@@ -37,7 +49,7 @@ def laid_out(bench: KernelBench, name: str) -> Any:
     ("offset", "fmt", "value", "status"),
     [
         (0, "<H", 0, Status.BAD_OPCODE),
-        (0, "<H", 9, Status.BAD_OPCODE),
+        (0, "<H", 11, Status.BAD_OPCODE),
         (0, "<H", 16, Status.BAD_OPCODE),  # HOST is the walker's business
         (0, "<H", 999, Status.BAD_OPCODE),
         (2, "<H", 2, Status.BAD_VERSION),
@@ -114,6 +126,13 @@ def with_fields(**changes: Any) -> Callable[[Any], Command]:
         ("pool2d_average", with_operand("x", dtype=DType.I32), Status.BAD_DTYPE),
         ("pool2d_max_with_indices", with_fields(stride=(0, 0)), Status.BAD_SHAPE),
         ("copy_permuted", with_operand("x", dims=(1, 1, 1)), Status.BAD_SHAPE),
+        ("gather_rows", with_operand("out", dims=(2, 2, 300)), Status.BAD_SHAPE),
+        ("gather_rows", with_operand("out", dtype=DType.I32), Status.BAD_DTYPE),
+        ("gather_rows", with_fields(batch=3), Status.BAD_RANK),
+        ("gather_elements_along_an_axis", with_operand("x", dims=(4, 2, 6)), Status.BAD_SHAPE),
+        ("gather_by_two_indices_from_the_end", with_fields(wrap=0), Status.INDEX),
+        ("scatter_sets_every_row", with_operand("out", dims=(4, 40)), Status.INDEX),
+        ("scatter_sets_every_row", with_operand("x", dims=(5, 39)), Status.BAD_SHAPE),
     ],
 )
 def test_operands_that_do_not_fit(
@@ -269,6 +288,8 @@ def test_absent_operands_are_named_by_their_status(bench: KernelBench) -> None:
         Softmax: "softmax_rows",
         Norm: "norm_plain",
         Pool2d: "pool2d_average",
+        Gather: "gather_rows",
+        Scatter: "scatter_sets_every_row",
     }
     for cls, name in names.items():
         command = laid_out(bench, name)

@@ -220,6 +220,113 @@ def parts(draw: st.DrawFn) -> tuple[list[torch.Tensor], int]:
     return result, axis
 
 
+INDEX_TYPES = (torch.int64, torch.int32)
+
+
+@st.composite
+def indices(
+    draw: st.DrawFn, shape: tuple[int, ...], extent: int, wrap: bool = False, unique: bool = False
+) -> torch.Tensor:
+    """Indices into an axis; the unique ones differ along their last axis."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 1 << 30)))
+    if unique:
+        drawn = torch.rand((*shape[:-1], extent), generator=generator).argsort(-1)[..., : shape[-1]]
+    else:
+        drawn = torch.randint(-extent if wrap else 0, extent, shape, generator=generator)
+    return drawn.to(draw(st.sampled_from(INDEX_TYPES)))
+
+
+@st.composite
+def embeddings(draw: st.DrawFn) -> tuple[Any, ...]:
+    weight = draw(tensors((draw(sizes), draw(sizes)), REALS))
+    return weight, draw(indices(draw(shapes), weight.shape[0]))
+
+
+@st.composite
+def selections(draw: st.DrawFn) -> tuple[Any, ...]:
+    x, axis = draw(along(ALL))
+    return x, axis, draw(indices(draw(st.sampled_from([(1,), (4,), (0,)])), x.shape[axis]))
+
+
+@st.composite
+def subscripts(draw: st.DrawFn, unique: bool = False) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
+    """A tensor and what stands in its square brackets: indices that broadcast together, and None for whole axes."""
+    x = draw(tensors(filled, ALL))
+    chosen = draw(st.sets(st.integers(0, x.dim() - 1), min_size=1))
+    common = draw(st.lists(st.integers(0 if not unique else 1, 3), max_size=2).map(tuple))
+    if unique:  # no place twice: one axis has different indices, which the others follow
+        first = min(chosen)
+        common = (min(common[-1] if common else 1, x.shape[first]),)
+    found: list[torch.Tensor | None] = []
+    for axis in range(x.dim()):
+        if axis not in chosen:
+            found.append(None)
+            continue
+        own = common[
+            draw(st.integers(0, max(len(common) - 1, 0))) :
+        ]  # fake tensors are wrong where rank 0 is among others
+        own = tuple(1 if not unique and draw(st.integers(0, 3)) == 0 else d for d in own)
+        if unique:
+            own = common
+        found.append(draw(indices(own, x.shape[axis], wrap=True, unique=unique and axis == min(chosen))))
+    kind = draw(st.sampled_from(INDEX_TYPES))  # PyTorch takes one type for all
+    return x, tuple(i if i is None else i.to(kind) for i in found)
+
+
+@st.composite
+def puts(draw: st.DrawFn, accumulate: bool) -> tuple[Any, ...]:
+    x, where = draw(subscripts(unique=not accumulate))
+    if accumulate and x.dtype is torch.bool:
+        x = x.to(torch.float32)
+    shape = x[tuple(slice(None) if i is None else i.to(torch.int64) for i in where)].shape
+    own = shape[draw(st.integers(0, len(shape))) :]
+    return x, where, draw(tensors(tuple(own), (x.dtype,)))
+
+
+@st.composite
+def along_indices(
+    draw: st.DrawFn, dtypes: Sequence[torch.dtype] = ALL, source: bool = True, unique: bool = False
+) -> tuple[Any, ...]:
+    """A tensor, an axis, indices into it no longer than it along the others, and a source at least as large."""
+    x, axis = draw(along(dtypes))
+    most = x.shape[axis] if unique else 4
+    shape = [draw(st.integers(1, d)) for d in x.shape]
+    shape[axis] = draw(st.integers(1, most))
+    turned = [*shape[: axis % x.dim()], *shape[axis % x.dim() + 1 :], shape[axis]]
+    index = draw(indices(tuple(turned), x.shape[axis], unique=unique)).movedim(-1, axis)
+    if not source:
+        return x, axis, index
+    return x, axis, index, draw(tensors(tuple(d + draw(st.integers(0, 1)) for d in shape), (x.dtype,)))
+
+
+@st.composite
+def slices_in(draw: st.DrawFn) -> tuple[Any, ...]:
+    x, axis, start, end, step = draw(slices())
+    part = x.movedim(axis, 0)[start:end:step].movedim(0, axis)
+    return x, draw(tensors(tuple(part.shape), (x.dtype,))), axis, start, end, step
+
+
+@st.composite
+def diagonals(draw: st.DrawFn) -> tuple[Any, ...]:
+    x = draw(tensors(st.lists(sizes, min_size=2, max_size=4).map(tuple), ALL))
+    down, across = draw(st.permutations(range(x.dim())))[:2]
+    offset = draw(st.integers(-x.shape[down] + 1, x.shape[across] - 1))
+    part = x.diagonal(offset, down, across)
+    return x, draw(tensors(tuple(part.shape), (x.dtype,))), offset, down, across
+
+
+NUMBERS = (*REALS, *INTS)
+
+
+@st.composite
+def reduced_slices(draw: st.DrawFn) -> tuple[Any, ...]:
+    x, axis = draw(along((torch.float32, torch.float64, torch.int64)))
+    index = draw(indices((draw(st.integers(1, 5)),), x.shape[axis]))
+    shape = list(x.shape)
+    shape[axis] = index.shape[0]
+    return x, axis, index, draw(tensors(tuple(shape), (x.dtype,)))
+
+
 @dataclass(frozen=True)
 class Row:
     """An operator's IR type, a use of it, and how to draw the arguments.
@@ -459,6 +566,39 @@ ROWS = [
         st.tuples(tensors(filled), st.sampled_from([0.5, math.nan, 0])),
     ),
     Row("FULL", lambda x: torch.cat([x, torch.full_like(x, 7)]), one((torch.float32, torch.int64), filled)),
+    exact("EMBEDDING", lambda w, i: F.embedding(i, w), embeddings()),
+    exact("INDEX_SELECT", lambda x, a, i: torch.index_select(x, a, i), selections()),
+    exact("INDEX", lambda x, i: torch.ops.aten.index(x, i), subscripts()),
+    exact("INDEX_PUT", lambda x, i, v: torch.ops.aten.index_put(x, i, v), puts(accumulate=False)),
+    Row("INDEX_PUT", lambda x, i, v: torch.ops.aten.index_put(x, i, v, True), puts(accumulate=True), loose=4),
+    exact("GATHER", lambda x, a, i: torch.gather(x, a, i), along_indices(source=False)),
+    exact("SCATTER", lambda x, a, i, s: torch.scatter(x, a, i, s), along_indices(unique=True)),
+    exact("SCATTER", lambda x, a, i: torch.scatter(x, a, i, 1), along_indices(source=False)),
+    Row("SCATTER", lambda x, a, i, s: torch.scatter_add(x, a, i, s), along_indices(NUMBERS), loose=4),
+    Row("SCATTER", lambda x, a, i, s: torch.scatter(x, a, i, s, reduce="multiply"), along_indices(NUMBERS), loose=4),
+    Row("SCATTER", lambda x, a, i: torch.scatter(x, a, i, 2, reduce="add"), along_indices(NUMBERS, False), loose=4),
+    *(
+        Row(
+            "SCATTER",
+            lambda x, a, i, s, w, how=how: torch.scatter_reduce(x, a, i, s, how, include_self=w),
+            st.tuples(along_indices((torch.float32, torch.float64, torch.int64)), st.booleans()).map(
+                lambda drawn: (*drawn[0], drawn[1])
+            ),
+            loose=4,
+        )
+        for how in ("sum", "prod", "amax", "amin")
+    ),
+    *(
+        Row(
+            "INDEX_REDUCE",
+            lambda x, a, i, s, how=how: torch.index_reduce(x, a, i, s, how, include_self=how != "prod"),
+            reduced_slices(),
+            loose=4,
+        )
+        for how in ("prod", "amax", "amin")
+    ),
+    exact("SLICE_SCATTER", lambda x, s, *where: torch.slice_scatter(x, s, *where), slices_in()),
+    exact("DIAGONAL_SCATTER", lambda x, s, *where: torch.diagonal_scatter(x, s, *where), diagonals()),
 ]
 
 
@@ -535,6 +675,15 @@ def test_does_a_padded_half_convolution_run(machine: str, place: str) -> None:
     expected = F.conv2d(x.float(), w.float(), *geometry).half()
     got = run(machine, place, lambda x, w: F.conv2d(x, w, *geometry), (x, w))
     torch.testing.assert_close(got, expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(("machine", "place"), places, ids=["unicorn-cpu", "unicorn-accelerator", "native"])
+@pytest.mark.parametrize("x", [torch.tensor(2.5), torch.rand(3), torch.rand(3, 2)], ids=["0-d", "1-d", "2-d"])
+def test_is_an_index_of_rank_0_taken(x: torch.Tensor, machine: str, place: str) -> None:
+    """PyTorch has no gradient for it that could be compiled, so that no row draws it."""
+    index = torch.tensor(0 if x.dim() == 0 else 2)
+    got = run(machine, place, lambda x, i: torch.index_select(x, 0, i), (x, index))
+    assert torch.equal(got, torch.index_select(x, 0, index))
 
 
 def test_has_every_operator_a_row() -> None:

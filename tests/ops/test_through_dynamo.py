@@ -65,8 +65,10 @@ def differentiable(row: Row, arguments: tuple[Any, ...]) -> list[int]:
     for i, value in enumerate(flat(arguments)):
         if value.is_floating_point():
             leaves = [t.detach().requires_grad_(i == j) for j, t in enumerate(flat(arguments))]
-            with contextlib.suppress(RuntimeError):
-                row.function(*rebuilt(arguments, iter(leaves)))
+            with contextlib.suppress(RuntimeError, IndexError):  # eager may have no gradient for these arguments
+                output = row.function(*rebuilt(arguments, iter(leaves)))
+                if output.requires_grad:
+                    torch.autograd.grad(output.sum(), leaves[i], allow_unused=True)
                 chosen.append(i)
     return chosen
 

@@ -36,6 +36,70 @@ Box SweepOperand::box(const std::uint64_t* origin, const std::uint64_t* extent) 
     return Box::of(at, element, axes.size(), counts, strides);
 }
 
+namespace {
+
+/// The place in [0, size) of member n of a sequence that fills it evenly, in leaps: multiples of the golden ratio
+/// modulo 1 (H. Weyl; Knuth, The Art of Computer Programming 3, 6.4).
+std::uint64_t spread(std::uint64_t n, std::uint64_t size) {
+    constexpr std::uint64_t kGolden = 0x9E3779B97F4A7C15;
+    const std::uint64_t fraction = (n + 1) * kGolden;
+    __extension__ using Wide = unsigned __int128;
+    return static_cast<std::uint64_t>((static_cast<Wide>(fraction) * size) >> 64);
+}
+
+}  // namespace
+
+void SweepOperand::append_boxes(const std::uint64_t* origin, const std::uint64_t* extent,
+                                std::vector<Box>& boxes) const {
+    if (!table.empty()) {
+        append_rows(origin, extent, boxes);
+        return;
+    }
+    const Box whole = box(origin, extent);
+    if (whole.bytes() > 0) boxes.push_back(whole);
+}
+
+void SweepOperand::append_rows(const std::uint64_t* origin, const std::uint64_t* extent,
+                               std::vector<Box>& boxes) const {
+    const std::size_t first = boxes.size();
+    std::size_t lead = 0;  // axes that count rows: the table's own, which all come first, and the indexed ones
+    for (std::size_t d = 0; d < axes.size(); ++d) lead = axes[d].indexed ? d + 1 : lead;
+    std::uint64_t rest_at = address;
+    std::int64_t rest_strides[Box::kMaxRank];
+    for (std::size_t d = lead; d < axes.size(); ++d) {
+        rest_at += origin[d] * static_cast<std::uint64_t>(axes[d].stride) * element;
+        rest_strides[d - lead] = axes[d].stride;
+    }
+    std::uint64_t rows = 1;
+    for (const Extent& e : table) rows *= e.size;
+    if (rows == 0) return;
+    std::vector<std::uint64_t> place(origin, origin + lead);
+    while (true) {
+        std::uint64_t at = rest_at, number = 0;
+        for (std::size_t d = 0; d < lead; ++d) {
+            number = number * axes[d].limit + place[d];
+            if (!axes[d].indexed) at += place[d] * static_cast<std::uint64_t>(axes[d].stride) * element;
+        }
+        std::uint64_t row = spread(number, rows);
+        for (std::size_t i = table.size(); i-- > 0; row /= table[i].size) {
+            at += row % table[i].size * static_cast<std::uint64_t>(table[i].stride) * element;
+        }
+        const Box box = Box::of(at, element, axes.size() - lead, extent + lead, rest_strides);
+        Box* last = boxes.size() > first ? &boxes.back() : nullptr;
+        if (last && box.rank() == 0 && last->rank() == 0 && last->address() + last->run() == at) {
+            *last = Box(last->address(), last->run() + box.run());
+        } else if (box.bytes() > 0) {
+            boxes.push_back(box);
+        }
+        std::size_t d = lead;
+        for (; d-- > 0;) {
+            if (++place[d] < origin[d] + extent[d]) break;
+            place[d] = origin[d];
+        }
+        if (d == static_cast<std::size_t>(-1)) return;
+    }
+}
+
 Bytes SweepOperand::tile_bytes(const std::vector<std::uint64_t>& tile) const {
     Bytes bytes = element;
     for (std::size_t d = 0; d < axes.size(); ++d) {
@@ -54,7 +118,7 @@ Sweep::Sweep(const Operand& shape)
 namespace {
 
 bool plain_axis(const SweepOperand::Axis& axis) {
-    return axis.window == 1 && axis.padding == 0 && !axis.adaptive && axis.scale_num == 1;
+    return axis.window == 1 && axis.padding == 0 && !axis.adaptive && axis.scale_num == 1 && !axis.indexed;
 }
 
 }  // namespace
@@ -97,7 +161,8 @@ Bytes Sweep::tile_bytes(const std::vector<std::uint64_t>& tile) const {
 Bytes Sweep::distinct_bytes(const SweepOperand& operand) const {
     Bytes bytes = operand.element;
     for (std::size_t d = 0; d < dims.size(); ++d) {
-        if (operand.axes[d].stride != 0) bytes *= std::min(operand.axes[d].limit, dims[d]);
+        const SweepOperand::Axis& axis = operand.axes[d];
+        if (axis.stride != 0) bytes *= axis.varies() ? std::min(axis.limit, dims[d]) : axis.limit;
     }
     return bytes;
 }
@@ -138,10 +203,13 @@ std::vector<std::uint64_t> key(const std::vector<Sweep>& passes) {
         key.insert(key.end(), sweep.whole.begin(), sweep.whole.end());
         key.insert(key.end(), sweep.ops.count.begin(), sweep.ops.count.end());
         for (const SweepOperand& o : sweep.operands) {
-            key.insert(key.end(), {o.element, o.write});
+            key.insert(key.end(), {o.element, o.write, o.table.size()});
             for (const SweepOperand::Axis& axis : o.axes) {
                 key.insert(key.end(), {static_cast<std::uint64_t>(axis.stride), axis.limit, axis.scale_num,
-                                       axis.scale_den, axis.window, axis.padding, axis.adaptive});
+                                       axis.scale_den, axis.window, axis.padding, axis.adaptive, axis.indexed});
+            }
+            for (const SweepOperand::Extent& e : o.table) {
+                key.insert(key.end(), {e.size, static_cast<std::uint64_t>(e.stride)});
             }
         }
     }

@@ -18,16 +18,30 @@ struct SweepOperand {
         std::uint64_t window = 1;
         std::uint64_t padding = 0;  // subtracted from the first index
         bool adaptive = false;      // window ends at ceil((i + 1) * scale)
+        bool indexed = false;       // places of a table: which row of it is there, an index says
+        /// Whether there are different elements along it for different tiles; scale 0 is a window that stays.
+        bool varies() const { return stride != 0 && scale_num != 0; }
+    };
+    /// An indexed axis of a table.
+    struct Extent {
+        std::uint64_t size;
+        std::int64_t stride;  // elements
     };
     std::uint64_t address = 0;
     Bytes element = 0;
     bool write = false;
     std::vector<Axis> axes;
+    std::vector<Extent> table;  // not empty: rows of it go to the indexed axes, by no order that is known
 
     SweepOperand(const Operand& operand, bool write);
-    Box box(const std::uint64_t* origin, const std::uint64_t* extent) const;
+    /// What a tile moves. Rows of a table are spread over it evenly, by a fixed sequence.
+    void append_boxes(const std::uint64_t* origin, const std::uint64_t* extent, std::vector<Box>& boxes) const;
     /// Bytes for a tile of such extents at the origin of the pass: an upper bound for every tile.
     Bytes tile_bytes(const std::vector<std::uint64_t>& tile) const;
+
+  private:
+    Box box(const std::uint64_t* origin, const std::uint64_t* extent) const;
+    void append_rows(const std::uint64_t* origin, const std::uint64_t* extent, std::vector<Box>& boxes) const;
 };
 
 /// One pass: reads its inputs and writes its outputs once, tile by tile.

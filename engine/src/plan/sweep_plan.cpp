@@ -60,20 +60,19 @@ class SweepTiles {
             if (operand.write) {
                 const bool allocate = first_reduced, store = last_reduced;
                 if (!allocate && !store) continue;
-                const Box box = operand.box(origin_.data(), extent.data());
-                if (allocate) step.scratch += box.bytes();
+                const Bytes bytes = append(operand, extent, step.stores);  // no operand stores unless all do
+                if (allocate) step.scratch += bytes;
                 if (store) {
-                    step.scratch_store += box.bytes();
-                    step.stores.push_back(box);
+                    step.scratch_store += bytes;
+                } else {
+                    step.stores.clear();
                 }
                 continue;
             }
             if (!visit(i)) continue;
-            const Box box = operand.box(origin_.data(), extent.data());
-            if (box.bytes() == 0) continue;
-            step.loads.push_back(box);
-            step.scratch += box.bytes();
-            uses_[i].held += box.bytes();
+            const Bytes bytes = append(operand, extent, step.loads);
+            step.scratch += bytes;
+            uses_[i].held += bytes;
         }
         if (sweep_.vector) {
             const bool reduces = sweep_.row_elements > 0 && last_reduced;
@@ -96,6 +95,15 @@ class SweepTiles {
         Bytes held = 0;
     };
 
+    /// Appends what the current tile moves of an operand; its bytes.
+    Bytes append(const SweepOperand& operand, const std::vector<std::uint64_t>& extent, std::vector<Box>& boxes) const {
+        std::size_t before = boxes.size();
+        operand.append_boxes(origin_.data(), extent.data(), boxes);
+        Bytes bytes = 0;
+        for (; before < boxes.size(); ++before) bytes += boxes[before].bytes();
+        return bytes;
+    }
+
     void plan_use(std::size_t i, bool keep) {
         const SweepOperand& operand = sweep_.operands[i];
         if (operand.write) return;
@@ -103,7 +111,7 @@ class SweepTiles {
         use.weight.assign(rank_, 0);
         std::uint64_t tiles = 1;
         for (std::size_t d = rank_; d-- > 0;) {
-            if (operand.axes[d].stride == 0) continue;
+            if (!operand.axes[d].varies()) continue;
             use.weight[d] = tiles;
             tiles *= ceil_div(share_.span(d), box_[d]);
         }

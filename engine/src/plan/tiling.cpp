@@ -83,7 +83,7 @@ class TilingChoice {
         if (operand.write) return false;
         std::uint64_t repeats = 1;
         for (std::size_t d = 0; d < rank_; ++d) {
-            if (operand.axes[d].stride == 0) repeats *= ceil_div(share_.span(d), box_[d]);
+            if (!operand.axes[d].varies()) repeats *= ceil_div(share_.span(d), box_[d]);
         }
         const Bytes held = kept + sweep_.distinct_bytes(operand) + sweep_.tile_bytes(box_);
         return repeats > 1 && held <= config_.scratchpad.size &&

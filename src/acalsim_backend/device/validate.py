@@ -20,10 +20,12 @@ from acalsim_backend.program.commands import (
     Command,
     Conv2d,
     Copy,
+    Gather,
     Gemm,
     Norm,
     Pool2d,
     Reduce,
+    Scatter,
     Softmax,
     Vector,
     VectorInstruction,
@@ -39,6 +41,7 @@ from acalsim_backend.program.enums import (
     OperandFlag,
     PoolMode,
     ReduceOp,
+    ScatterOp,
     Status,
     VectorOp,
 )
@@ -366,6 +369,28 @@ def _check_copy(command: Copy, _: Memory) -> None:
     _shape(command.x.dims == command.out.dims, f"{command.x.dims} -> {command.out.dims}")
 
 
+def _check_indexed(command: Gather | Scatter, _: Memory) -> None:
+    table, rows = (command.x, command.out) if isinstance(command, Gather) else (command.out, command.x)
+    _shape(command.n_indices >= 1, "no indices")
+    places, batch, indexed = command.indices[0].dims, command.batch, command.batch + command.n_indices
+    _shape(all(view.dims == places for view in command.indices), "indices of different dims")
+    if indexed > len(table.dims) or batch > len(places):
+        raise CommandError(
+            Status.BAD_RANK,
+            f"{command.n_indices} indices behind {batch} axes of ranks {len(table.dims)}, {len(places)}",
+        )
+    _shape(
+        table.dims[:batch] == places[:batch] and rows.dims == (*places, *table.dims[indexed:]),
+        f"{table.dims} at {places} of axes {batch} to {indexed - 1}: {rows.dims}",
+    )
+    _dtype(all(v.dtype in (DType.I32, DType.I64) for v in command.indices), "indices are not I32 or I64")
+    reduces = isinstance(command, Scatter) and command.op is not ScatterOp.SET
+    _dtype(
+        table.dtype == rows.dtype and not (reduces and table.dtype is DType.BOOL),
+        f"{command.x.dtype.name} into {command.out.dtype.name}",
+    )
+
+
 _CHECKS: dict[Opcode, Callable[[Any, Memory], None]] = {
     Opcode.GEMM: _check_gemm,
     Opcode.CONV2D: _check_conv2d,
@@ -375,4 +400,6 @@ _CHECKS: dict[Opcode, Callable[[Any, Memory], None]] = {
     Opcode.NORM: _check_rows,
     Opcode.POOL2D: _check_pool2d,
     Opcode.COPY: _check_copy,
+    Opcode.GATHER: _check_indexed,
+    Opcode.SCATTER: _check_indexed,
 }

@@ -75,6 +75,9 @@ void acal_load_row(void *values, const void *memory, uint8_t dtype, int64_t stri
 /* memory[i * stride] = values[i] rounded to dtype. */
 void acal_store_row(void *memory, const void *values, uint8_t dtype, int64_t stride, int64_t n);
 
+/* to[i * to_stride] = from[i * from_stride] without looking at the values, so that NaNs keep their bits. */
+void acal_move_row(void *to, int64_t to_stride, const void *from, int64_t from_stride, int64_t itemsize, int64_t n);
+
 /* values[i] rounded to dtype, in place; 0 where the dtype is the class's own type. */
 typedef void acal_round_t(void *values, int64_t n);
 acal_round_t *acal_rounding(uint8_t dtype);

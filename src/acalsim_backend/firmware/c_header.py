@@ -35,7 +35,7 @@ def generate() -> Iterator[str]:
     yield "#if defined(__cplusplus) && !defined(_Static_assert)\n#define _Static_assert static_assert\n#endif\n"
     for name in ("ABI_VERSION", "MAX_RANK", "IMAGE_MAGIC"):
         yield f"#define ACAL_{name} {getattr(enums, name):#x}u"
-    for name in ("MAX_VECTOR_REGISTERS", "MAX_VECTOR_INSTRUCTIONS", "VECTOR_BLOCK"):
+    for name in ("MAX_VECTOR_REGISTERS", "MAX_VECTOR_INSTRUCTIONS", "VECTOR_BLOCK", "MAX_INDICES"):
         yield f"#define ACAL_{name} {getattr(commands, name)}"
     for name in (
         "DEVICE_ID",
@@ -62,6 +62,7 @@ def generate() -> Iterator[str]:
         enums.VectorOp,
         enums.VectorClass,
         enums.ReduceOp,
+        enums.ScatterOp,
         enums.PoolMode,
         enums.Status,
         enums.OperandFlag,

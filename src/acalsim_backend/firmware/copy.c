@@ -15,8 +15,7 @@ MOVE(move_2, uint16_t)
 MOVE(move_4, uint32_t)
 MOVE(move_8, uint64_t)
 
-/* Moves a row without looking at the values, so that NaNs keep their bits. */
-static void move_row(void *to, int64_t to_stride, const void *from, int64_t from_stride, int64_t itemsize, int64_t n) {
+void acal_move_row(void *to, int64_t to_stride, const void *from, int64_t from_stride, int64_t itemsize, int64_t n) {
     if (to_stride == 1 && from_stride == 1)
         memcpy(to, from, (size_t)(n * itemsize));
     else if (itemsize == 1)
@@ -52,7 +51,7 @@ uint32_t acal_copy(const acal_copy_t *command, acal_fault_t *fault) {
     uint8_t to = command->out.dtype, from = command->x.dtype;
     do {
         if (to == from)
-            move_row(nest.data[0], nest.row_stride[0], nest.data[1], nest.row_stride[1], acal_itemsize(to), nest.row);
+            acal_move_row(nest.data[0], nest.row_stride[0], nest.data[1], nest.row_stride[1], acal_itemsize(to), nest.row);
         else
             convert_row(&nest, to, from);
     } while (acal_nest_next(&nest));
@@ -79,7 +78,7 @@ uint32_t acal_fill(const acal_fill_t *command, acal_fault_t *fault) {
     ACAL_TRY(acal_check_operand(&command->out, fault));
     if (!acal_nest_begin(&nest, operands, 1)) return ACAL_STATUS_OK;
     encode_value(&element, command->out.dtype, command->value);
-    do move_row(nest.data[0], nest.row_stride[0], &element, 0, acal_itemsize(command->out.dtype), nest.row);
+    do acal_move_row(nest.data[0], nest.row_stride[0], &element, 0, acal_itemsize(command->out.dtype), nest.row);
     while (acal_nest_next(&nest));
     return ACAL_STATUS_OK;
 }

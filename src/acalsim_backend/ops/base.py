@@ -34,6 +34,8 @@ class Operator(ABC):
     """Whether PyTorch promotes the tensor arguments to one dtype, kept in ``op.compute``."""
     is_view: ClassVar[bool] = False
     """Whether the result shares the memory of its input, so that nothing is executed."""
+    only_moves: ClassVar[bool] = False
+    """Whether it takes elements of every type as they are, so that PyTorch refuses none."""
     at_one_element: ClassVar[Mapping[str, int]] = MappingProxyType({})
     """Arguments that belong to the extents of the operands, and what they are where all of these are 1."""
 

@@ -35,7 +35,7 @@ def refusal(op: ACALSimOp, ir: ACALSimIR) -> str | None:
     takes their shapes, which a call without values shows.
     """
     handler = operator_of(op)
-    if handler.is_view or not op.inputs or not op.target:
+    if handler.is_view or handler.only_moves or not op.inputs or not op.target:
         return None
     attrs = {name: _all(handler.at_one_element[name], value) if name in handler.at_one_element else value
              for name, value in op.attrs.items()}  # fmt: skip

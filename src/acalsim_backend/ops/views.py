@@ -118,13 +118,48 @@ class Slice(_ViewOperator):
     targets = ("aten.slice.Tensor",)
 
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
-        source = to.view(op.inputs[0])
-        axis = normal_axis(op.attrs.get("dim", 0), len(source.dims))
-        size = source.dims[axis]
-        start = op.attrs.get("start", 0)
-        start = min(max(start + size if start < 0 else start, 0), size)
-        length = to.ir.tensors[op.outputs[0]].shape[axis]
-        to.alias(op.outputs[0], _window(source, axis, start if length else 0, length, op.attrs.get("step", 1)))
+        to.alias(op.outputs[0], _sliced(to.view(op.inputs[0]), op, to.ir.tensors[op.outputs[0]].shape))
+
+
+def _sliced(source: View, op: ACALSimOp, shape: tuple[int, ...]) -> View:
+    """The slice of ``source``, of that shape, that the operation's dim, start and step name."""
+    axis = normal_axis(op.attrs.get("dim", 0), len(source.dims))
+    start, size = op.attrs.get("start", 0), source.dims[axis]
+    start = min(max(start + size if start < 0 else start, 0), size)
+    return _window(source, axis, start if shape[axis] else 0, shape[axis], op.attrs.get("step", 1))
+
+
+class SliceScatter(Operator):
+    """slice_scatter(self, src, dim, start, end, step): self with src in place of a slice."""
+
+    op_type = ACALSimOpType.SLICE_SCATTER
+    only_moves = True
+    targets = ("aten.slice_scatter.default",)
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        out, source = to.define(op.outputs[0]), to.view(op.inputs[1])
+        to.copy(to.view(op.inputs[0]), out)
+        if source.numel:
+            to.copy(source, _sliced(out, op, source.dims))
+
+
+class DiagonalScatter(Operator):
+    """diagonal_scatter(self, src, offset, dim1, dim2): self with src in place of a diagonal, which is its last axis."""
+
+    op_type = ACALSimOpType.DIAGONAL_SCATTER
+    only_moves = True
+    targets = ("aten.diagonal_scatter.default",)
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        out, source = to.define(op.outputs[0]), to.view(op.inputs[1])
+        to.copy(to.view(op.inputs[0]), out)
+        rank, offset = len(out.dims), op.attrs.get("offset", 0)
+        down, across = normal_axis(op.attrs.get("dim1", 0), rank), normal_axis(op.attrs.get("dim2", 1), rank)
+        first = offset * out.strides[across] if offset > 0 else -offset * out.strides[down]
+        kept = [i for i in range(rank) if i not in (down, across)]
+        strides = (*(out.strides[i] for i in kept), out.strides[down] + out.strides[across])
+        if source.numel:
+            to.copy(source, replace(out, dims=source.dims, strides=strides, offset=first * out.dtype.itemsize))
 
 
 class Select(_ViewOperator):

@@ -22,6 +22,7 @@ from acalsim_backend.program.enums import (
     Placement,
     PoolMode,
     ReduceOp,
+    ScatterOp,
     VectorOp,
     aligned,
 )
@@ -49,6 +50,7 @@ HEADER_SIZE = HEADER.size
 Pair = Annotated[tuple[int, int], Scalar("int64_t", "q"), Array(2)]
 E_Activation = Annotated[Activation, Scalar("uint32_t", "I")]
 E_ReduceOp = Annotated[ReduceOp, Scalar("uint32_t", "I")]
+E_ScatterOp = Annotated[ScatterOp, Scalar("uint32_t", "I")]
 E_PoolMode = Annotated[PoolMode, Scalar("uint32_t", "I")]
 
 COMMANDS: dict[Opcode, type[Command]] = {}
@@ -368,6 +370,51 @@ class Copy(Command, opcode=Opcode.COPY):
 
     x: In
     out: Out
+
+
+MAX_INDICES = 6
+
+
+@dataclass(frozen=True)
+class Gather(Command, opcode=Opcode.GATHER):
+    """out[*b, *j, *r] = x[*b, i0(*b, *j), i1(*b, *j), .., *r]: elements of x at places that ``indices`` say.
+
+    x [*batch, *indexed, *rest], each index [*batch, *j] of i32 or i64, out [*batch, *j, *rest] of x's dtype. ``batch``
+    is how many axes of x lie before the indexed ones, of which there are as many as indices. With ``wrap`` an index
+    below 0 counts from the end of its axis. One outside its axis: status INDEX, the index in place of the address.
+    """
+
+    x: In
+    indices: Annotated[tuple[In, ...], Array(MAX_INDICES, "n_indices")]
+    out: Out
+    n_indices: U32
+    batch: U32 = 0
+    wrap: U32 = 0
+
+    @property
+    def element_steps(self) -> int:
+        return super().element_steps * (1 + self.n_indices)
+
+
+@dataclass(frozen=True)
+class Scatter(Command, opcode=Opcode.SCATTER):
+    """out[*b, i0(*b, *j), i1(*b, *j), .., *r] = op(what is there, x[*b, *j, *r]), in row-major order of (*b, *j).
+
+    x [*batch, *j, *rest], each index [*batch, *j], out [*batch, *indexed, *rest]; see :class:`Gather`. What no index
+    names stays as it is. Each step is rounded to the dtype, which is not BOOL unless ``op`` is SET.
+    """
+
+    x: In
+    indices: Annotated[tuple[In, ...], Array(MAX_INDICES, "n_indices")]
+    out: Out
+    n_indices: U32
+    batch: U32 = 0
+    wrap: U32 = 0
+    op: E_ScatterOp = ScatterOp.SET
+
+    @property
+    def element_steps(self) -> int:
+        return self.x.numel * (2 + self.n_indices)
 
 
 @dataclass(frozen=True)

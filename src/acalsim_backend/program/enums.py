@@ -50,7 +50,7 @@ class DType(enum.IntEnum):
 
 
 class Opcode(enum.IntEnum):
-    """Commands. The numbers 9 to 12 and 14 are reserved for GATHER, SCATTER, SCAN, SORT and RANDOM."""
+    """Commands. 11 and 12 are reserved for SCAN and SORT, 14 was RANDOM: values are inputs."""
 
     GEMM = 1
     CONV2D = 2
@@ -60,6 +60,8 @@ class Opcode(enum.IntEnum):
     NORM = 6
     POOL2D = 7
     COPY = 8
+    GATHER = 9
+    SCATTER = 10
     FILL = 13
     BARRIER = 15
     HOST = 16
@@ -192,6 +194,16 @@ class ReduceOp(enum.IntEnum):
     MIN = 3
 
 
+class ScatterOp(enum.IntEnum):
+    """What SCATTER makes of an element and what is put there. MAX and MIN propagate NaN."""
+
+    SET = 0
+    ADD = 1
+    MUL = 2
+    MAX = 3
+    MIN = 4
+
+
 class PoolMode(enum.IntEnum):
     """Window functions of POOL2D. ADAPTIVE_AVG derives each window from the input and output sizes."""
 
@@ -201,7 +213,10 @@ class PoolMode(enum.IntEnum):
 
 
 class Status(enum.IntEnum):
-    """Result of a command, on the device (ERR_CODE) and from a CPU kernel."""
+    """Result of a command, on the device (ERR_CODE) and from a CPU kernel.
+
+    The address to blame is the index itself where GATHER or SCATTER end with INDEX.
+    """
 
     OK = 0
     BAD_OPCODE = 1

@@ -12,8 +12,9 @@ from acalsim_backend.device.compute import ComputeDevice
 from acalsim_backend.device.device import Device
 from acalsim_backend.device.limits import Channel, total_channels
 from acalsim_backend.device.memory import Bytes
-from acalsim_backend.errors import DeviceError
+from acalsim_backend.errors import DeviceError, IndexOutOfRangeError
 from acalsim_backend.hardware import HardwareConfig
+from acalsim_backend.program.commands import Gather, Scatter
 from acalsim_backend.program.enums import Status
 from acalsim_backend.program.image import ImageHeader
 from acalsim_backend.program.program import Program
@@ -46,14 +47,28 @@ def command_error(program: Program, devices: Sequence[Device], header: ImageHead
     index = header.failed_command
     fault = next((d.fault for d in accelerators(devices) if d.fault), None)
     what = _status_name(header.status)
+    command = program.commands[index] if index < len(program.commands) else None
+    if isinstance(command, Gather | Scatter) and header.status == Status.INDEX:
+        return _out_of_range(program, command, header.failed_address)
     if header.failed_address:
         what += f" at address {header.failed_address:#x}"
-    if index < len(program.commands):
-        command = program.commands[index]
+    if command is not None:
         what += f" in command {index} ({command.opcode.name}): {program.describe(command)}"
     error = DeviceError(f"{what}: {fault.text}" if fault is not None else f"{what}: refused by the kernel")
     error.__cause__ = fault.exception if fault is not None else None
     return error
+
+
+def _out_of_range(program: Program, command: Gather | Scatter, failed: int) -> IndexOutOfRangeError:
+    """The same on every machine, whoever noticed it."""
+    table = command.x if isinstance(command, Gather) else command.out
+    extents = table.dims[command.batch : command.batch + command.n_indices]
+    index = failed - (1 << 64) if failed >> 63 else failed
+    expected = " or ".join(f"{-extent if command.wrap else 0} to {extent - 1}" for extent in extents)
+    return IndexOutOfRangeError(
+        f"index {index} is out of range in command {command.id} ({command.opcode.name}): "
+        f"{program.describe(command)}; expected {expected}{', by its axis' if len(extents) > 1 else ''}"
+    )
 
 
 def read_result(

@@ -58,12 +58,14 @@ class Operands:
         dims = distinct_dims(view)
         return self.read(View(view.tensor, view.dtype, dims, view.strides, view.offset))
 
-    def write(self, view: View) -> Tensor:
-        """A tensor that the task overwrites."""
+    def write(self, view: View, keep: bool = False) -> Tensor:
+        """A tensor that the task overwrites, with ``keep`` in parts."""
         tensor, flipped = self._ascending(view, view.dims)
         if not flipped:
             return tensor
         copy = torch.empty(view.dims, dtype=tensor.dtype)
+        if keep:
+            self._before.append(lambda: copy.copy_(tensor.flip(flipped)))
         self._after.append(lambda: tensor.copy_(copy.flip(flipped)))
         return copy
 
