@@ -29,6 +29,9 @@ def compile_model(
 
     ``build`` "image" writes the IR before and after the passes, the Program as text (``{graph}.program``) and as it
     lies in guest RAM, without weights (``{graph}.image``); "c" the C sources, a Makefile and ``{graph}.elf``.
+
+    Raises:
+        InputError: the model runs no tensor operations, or the folder cannot be written.
     """
     folder = Path(output_dir)
     mode = {"image": "compile", "c": "codegen"}.get(build)
@@ -38,6 +41,8 @@ def compile_model(
     compiled = torch.compile(_with_own_code(model), backend=backend, dynamic=False)
     _call(compiled, inputs)
     names = list(backend.get_all_compiled_irs())
+    if not names:
+        raise _nothing_captured(model)
     if build == "image":
         for name in names:
             program = backend.get_program(name)
@@ -49,6 +54,11 @@ def compile_model(
         build_elf(folder, name)
     ends = (".c", ".h", "_weights.c", "_weights.bin", ".ld", ".elf")
     return [*(folder / f"{name}{end}" for name in names for end in ends), folder / "Makefile"]
+
+
+def _nothing_captured(model: Callable[..., Any]) -> InputError:
+    name = type(model).__name__ if isinstance(model, torch.nn.Module) else getattr(model, "__name__", repr(model))
+    return InputError(f"{name}: nothing was captured; the model runs no tensor operations")
 
 
 def _with_own_code(model: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,5 +106,5 @@ def simulate(
         finally:
             watch.forget(backend)
     if not backend.reports:
-        raise InputError(f"{type(model).__name__}: nothing was captured; the model runs no tensor operations")
+        raise _nothing_captured(model)
     return outputs, RunReport.concatenate(backend.reports)

@@ -24,9 +24,9 @@ class UsageError(AcalsimError):
 class UnknownNameError(UsageError):
     """A name that is not in its list; the message gives the nearest ones."""
 
-    def __init__(self, kind: str, got: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, got: object, known: Iterable[str]) -> None:
         names = sorted(known)
-        nearest = difflib.get_close_matches(got, names, n=3, cutoff=0.5)
+        nearest = difflib.get_close_matches(got, names, n=3, cutoff=0.5) if isinstance(got, str) else []
         hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
         super().__init__(f"unknown {kind} {got!r}: {hint}known: {', '.join(names)}")
         self.nearest = nearest

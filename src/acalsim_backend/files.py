@@ -19,7 +19,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from acalsim_backend.errors import HardwareError, InputError
 
@@ -62,6 +62,24 @@ def replacing(path: str | Path, remedy: str = ELSEWHERE) -> Iterator[Path]:
             if mode is not None:
                 temporary.chmod(stat.S_IMODE(mode))
             temporary.replace(place)
+    except OSError as error:
+        raise _failure(path, error, remedy) from None
+
+
+def stream(path: str | Path, remedy: str = ELSEWHERE) -> TextIO:
+    """A file to be written bit by bit, emptied unless this process's own output goes there.
+
+    Raises:
+        InputError: as :func:`write`.
+    """
+    path = Path(path)
+    try:
+        place, mode = _target(path)
+        descriptor = _own_output(place) if mode is not None else None
+        if descriptor is not None:
+            (sys.stdout if descriptor == 1 else sys.stderr).flush()
+            return os.fdopen(os.dup(descriptor), "w", encoding="utf-8")
+        return place.open("w", encoding="utf-8")
     except OSError as error:
         raise _failure(path, error, remedy) from None
 

@@ -18,7 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from acalsim_backend.errors import HardwareError, UnknownNameError
+from acalsim_backend.errors import HardwareError, UnknownNameError, UsageError
 from acalsim_backend.files import check_schema, read_text, read_toml
 from acalsim_backend.program.enums import ACTIVATIONS, COMMAND_KINDS
 
@@ -188,9 +188,12 @@ class HardwareConfig:
         """Read a preset by name or a file by path and apply ``{"array.rows": "32"}``-style overrides.
 
         Raises:
+            UsageError: something else.
             UnknownNameError: neither a preset nor a file; the nearest presets are named.
             HardwareError: the file does not parse or a value is wrong; names file, line and key.
         """
+        if not isinstance(source, HardwareConfig | str | os.PathLike):
+            raise UsageError(f"hardware is {source!r}, expected the name of a preset, a file or a HardwareConfig")
         config = source if isinstance(source, HardwareConfig) else _build(_read(source, ()))
         return config.override(overrides) if overrides else config
 
@@ -378,8 +381,6 @@ def _checked(cls: type, section: str, entries: Mapping[str, _Entry]) -> dict[str
     hints = _hints(cls)
     checked: dict[str, Any] = {}
     for key, entry in entries.items():
-        if key == "":
-            continue
         full = f"{section}.{key}" if section else key
         if cls is HardwareConfig and dataclasses.is_dataclass(_hints(cls).get(key)):
             got = "an array of tables, [[...]]" if _is_tables(entry.value) else repr(entry.value)
@@ -413,21 +414,12 @@ def _check(entry: _Entry, key: str, hint: Any, metadata: Mapping[str, Any]) -> A
         value = float(value)
     if type(value) is not hint:
         raise HardwareError(f"{where} is {value!r}, expected {wanted}")
-    if hint is str and not _is_text(value):
-        raise HardwareError(f"{where} is {value!r}, which is no text in UTF-8")
+    if hint is str and not value.isprintable():  # nor is what a command line has in another encoding than UTF-8
+        raise HardwareError(f"{where} is {value!r}, expected printable text in UTF-8")
     low, high = metadata["low"], metadata["high"]
     if low is not None and not low <= value <= high:
         raise HardwareError(f"{where} is {value}, expected {low} to {high} {metadata['unit']}")
     return value
-
-
-def _is_text(value: str) -> bool:
-    """Not so for what a command line has in another encoding, which Python keeps as surrogates."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_names(value: Any, where: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -109,6 +109,10 @@ def test_are_options_taken_by_name_and_unknown_ones_listed() -> None:
         ({"hardware": "edg"}, "unknown hardware 'edg': did you mean edge"),
         ({"place": "gpu"}, "unknown place 'gpu'"),
         ({"fallback": "ignore"}, "unknown fallback 'ignore'"),
+        *(
+            ({name: None}, f"unknown {name} None: known: ")
+            for name in ("mode", "machine", "place", "fallback", "build")
+        ),
     ],
 )
 def test_do_wrong_arguments_name_the_nearest_right_ones(arguments: dict[str, Any], message: str) -> None:
@@ -140,6 +144,30 @@ def test_may_the_settings_of_qemu_be_a_mapping(tmp_path: Path) -> None:
         UnknownNameError, match=r"unknown qemu_config setting 'start_second': did you mean start_seconds"
     ):
         ACALSimBackend(machine="qemu", qemu_config={"start_second": 1})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"binary": 3}, "binary is 3, expected the path of a file"),
+        ({"gdb_port": "x"}, "gdb_port is 'x', expected a port, 1 to 65535"),
+        ({"gdb_port": 0}, "gdb_port is 0, expected a port, 1 to 65535"),
+        ({"gdb_port": True}, "gdb_port is True, expected a port, 1 to 65535"),
+        ({"trace_mmio": ["a"]}, "trace_mmio is .*, expected the path of a file"),
+        ({"extra_args": "abc"}, "extra_args is 'abc', expected a tuple of texts"),
+        ({"extra_args": [1]}, r"extra_args is \[1\], expected a tuple of texts"),
+        ({"start_seconds": "5"}, "start_seconds is '5', expected a number of seconds above 0"),
+        ({"start_seconds": float("nan")}, "start_seconds is nan, expected a number of seconds above 0"),
+    ],
+)
+def test_is_a_setting_of_qemu_that_it_cannot_have_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=f"QemuConfig: {message}"):
+        ACALSimBackend(machine="qemu", qemu_config=settings)
+
+
+def test_is_hardware_of_another_kind_refused() -> None:
+    with pytest.raises(UsageError, match="hardware is None, expected the name of a preset, a file or a HardwareConfig"):
+        ACALSimBackend(hardware=None)  # type: ignore[arg-type]
 
 
 def test_is_a_qemu_config_without_qemu_refused() -> None:

@@ -137,6 +137,45 @@ def test_is_as_strided_scatter_into_memory_as_eager_has_it(backend: ACALSimBacke
     check(backend, lambda x: torch.as_strided_scatter(x + 1, torch.zeros(2), (2,), (2,), 1), (x23,))
 
 
+WINDOWS: list[Callable[..., Any]] = [
+    lambda y: torch.as_strided(y, (2,), (1,)),
+    lambda y: torch.as_strided(y, (2, 1), (1, 0)),
+    lambda y: y[:1, 1:],
+    lambda y: y.t()[0],
+    lambda y: y.reshape(-1)[2:4],
+]
+OTHERS: list[Callable[..., Any]] = [lambda w, y: w.detach(), lambda w, y: y, lambda w, y: w.reshape(-1)[:1]]
+
+
+@pytest.mark.parametrize(
+    ("window", "other", "grad"),
+    [
+        (window, other, grad)
+        for i, window in enumerate(WINDOWS)
+        for other in OTHERS
+        for grad in (False, True)
+        if not (grad and other is OTHERS[0] and i > 1)  # AOTAutograd asserts
+    ],
+)
+def test_do_results_share_memory_that_was_written_through_a_window(
+    backend: ACALSimBackend, window: Callable[..., Any], other: Callable[..., Any], grad: bool
+) -> None:
+    def written(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = x * 2
+        part = window(y)
+        result = other(part, y)
+        part.mul_(3)
+        return part, result
+
+    torch._dynamo.reset()
+    x = x23.clone().requires_grad_(grad)
+    got, expected = torch.compile(written, backend=backend)(x), written(x)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b)
+        assert a.stride() == b.stride()
+    assert got[0].untyped_storage().data_ptr() == got[1].untyped_storage().data_ptr()
+
+
 def test_do_random_values_fill_memory_as_eager_does(backend: ACALSimBackend) -> None:
     def filled(x: torch.Tensor) -> torch.Tensor:
         return torch.rand_like(x.t() + 1)

@@ -8,6 +8,7 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,23 @@ class Unsupported(torch.nn.Module):
 
 def unsupported():
     return Unsupported(), (torch.randn(4, 6),)
+
+class Nothing(torch.nn.Module):
+    def forward(self, x):
+        return x
+
+def nothing():
+    return Nothing(), (torch.ones(2),)
+
+class Meta(torch.nn.Module):
+    def forward(self, x):
+        return (x + 1).to("meta")
+
+def meta():
+    return Meta(), (torch.ones(2),)
+
+def large():
+    return Tiny(), (torch.randn(4096, 4096),)
 
 def slow():
     time.sleep(120)
@@ -117,6 +135,56 @@ def test_is_what_a_target_returns_called_as_python_would(acalsim: Command, targe
     report = json.loads(run.stdout)
     assert report["outputs"]["allclose"]
     assert "MATMUL" in report["ops"][0]["fused"] or "GEMM" in report["ops"][0]["type"]
+
+
+@pytest.mark.parametrize("place", ["-", "/dev/stdout"])
+@pytest.mark.parametrize("output", ["pipe", "file"])
+def test_can_a_trace_of_memory_go_where_the_output_goes(
+    process: Command, targets: Path, tmp_path: Path, place: str, output: str
+) -> None:
+    command = ["run", f"{targets}:tiny", "-q", "--trace-memory"]
+    process(*command, str(tmp_path / "trace"))
+    trace = (tmp_path / "trace").read_text()
+    assert trace.count("MATMUL") > 1
+    if output == "pipe":
+        text = process(*command, place).stdout
+    else:
+        with (tmp_path / "out").open("w") as file:
+            subprocess.run([sys.executable, "-m", "acalsim_backend", *command, place], stdout=file, check=True)
+        text = (tmp_path / "out").read_text()
+    assert text.startswith(trace)
+    assert "equal to eager" in text
+
+
+def test_does_a_run_that_fails_leave_the_trace_that_was_there(acalsim: Command, targets: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    trace.write_text("mine")
+    done = acalsim("run", f"{targets}:large", "--trace-memory", str(trace), "--set", "dram.size_mib=65")
+    assert done.returncode == 3
+    assert "65" in done.stderr
+    assert trace.read_text() == "mine"
+
+
+def test_are_two_things_for_one_file_refused(acalsim: Command, targets: Path, tmp_path: Path) -> None:
+    place = str(tmp_path / "x")
+    done = acalsim("run", f"{targets}:tiny", "--trace-memory", place, "--json", place)
+    assert done.returncode == 2
+    assert "--json and --trace-memory both name" in done.stderr
+
+
+def test_is_a_model_without_operations_refused_by_compile_and_run(
+    acalsim: Command, targets: Path, tmp_path: Path
+) -> None:
+    for command in (["run"], ["compile", "--out", str(tmp_path / "o")], ["compile", "--build", "c", "--out", "o"]):
+        done = acalsim(command[0], f"{targets}:nothing", *command[1:])
+        assert done.returncode == 3
+        assert "Nothing: nothing was captured" in done.stderr
+
+
+def test_is_a_result_on_the_device_meta_refused_by_name(acalsim: Command, targets: Path) -> None:
+    done = acalsim("run", f"{targets}:meta")
+    assert done.returncode == 3
+    assert "output is on the device meta, without values to compare" in done.stderr
 
 
 def test_is_a_difference_from_eager_exit_code_1(acalsim: Command, targets: Path) -> None:

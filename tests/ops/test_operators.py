@@ -183,7 +183,7 @@ def along(draw: st.DrawFn, /, dtypes: Sequence[torch.dtype] = FLOATS, **options:
 
 @st.composite
 def norms(draw: st.DrawFn) -> tuple[Any, ...]:
-    dtype = draw(st.sampled_from(FLOATS))
+    dtype = draw(st.sampled_from(REALS))
     x = draw(tensors(filled, (dtype,)))
     count = draw(st.integers(1, x.dim()))
     shape = tuple(x.shape[-count:])
@@ -504,6 +504,7 @@ ROWS = [
     Row("SOFTMAX", attention, st.tuples(tensors((1, 3, 4), special=True), tensors((3, 5), low=-9, high=3)), loose=4),
     Row("BATCH_NORM", lambda *a: F.batch_norm(*a), batch_norms(), loose=4),
     Row("LAYER_NORM", lambda x, shape, w, b: F.layer_norm(x, shape, w, b), norms(), loose=4),
+    Row("LAYER_NORM", lambda x: F.layer_norm(x, x.shape[-1:], eps=0.1), one((torch.float64,), filled), loose=0.01),
     Row("SUM", lambda x, a, k: x.sum(a, keepdim=k), reductions((*REALS, *INTS, torch.bool)), loose=4),
     Row("SUM", lambda x: x.sum(), one((*REALS, *INTS, torch.bool), special=False), loose=4),
     Row("MEAN", lambda x, a, k: x.mean(a, keepdim=k), reductions(REALS), loose=2),

@@ -26,6 +26,11 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def output(text: str) -> Path:
+    """As :func:`path`; ``-`` is stdout."""
+    return Path("/dev/stdout") if text == "-" else path(text)
+
+
 def _file_or_dash(text: str) -> str:
     return text if text == "-" else str(path(text))
 
@@ -101,9 +106,18 @@ def load_hardware(source: str, overrides: Mapping[str, str]) -> HardwareConfig:
         raise UsageError(str(error)) from None
 
 
-def check_places(out: Path | None, json: str | None = None) -> None:
-    """Refuse what could not be written after the run, before it."""
+def check_places(out: Path | None, json: str | None = None, trace_memory: Path | None = None) -> None:
+    """Refuse what could not be written after the run, before it.
+
+    Raises:
+        InputError: it could not.
+        UsageError: two things would be written to one file.
+    """
     if out is not None:
         files.check_folder(out)
     if json not in (None, "-"):
         files.check_writable(json)
+    if trace_memory is not None:
+        files.check_writable(trace_memory)
+        if json is not None and trace_memory.resolve() == output(json).resolve():
+            raise UsageError(f"--json and --trace-memory both name {json}; give each a file of its own")

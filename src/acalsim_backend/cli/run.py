@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,7 +56,10 @@ def run(
     trace_memory: Annotated[
         Path | None,
         typer.Option(
-            "--trace-memory", parser=options.path, metavar="FILE", help="Write the accelerator's memory accesses there."
+            "--trace-memory",
+            parser=options.output,
+            metavar="FILE",
+            help="Write the accelerator's memory accesses there, - for stdout.",
         ),
     ] = None,
     build: Annotated[
@@ -73,14 +78,12 @@ def run(
     hardware = options.load_hardware(hw, options.overrides(set_ or ()) | ({} if cpu is None else {"cpu.isa": cpu}))
     check_machine(machine)
     settings = _qemu_settings(machine, gdb, trace_mmio) | {"build": build.value}
-    if trace_memory is not None:
-        settings["trace_memory"] = trace_memory
-    options.check_places(out, json)
+    options.check_places(out, json, trace_memory)
     if mode is not Mode.simulate:
         with _user_code():
             _run_stage(target, seed, hardware, mode, place, out)
         return
-    with _user_code():
+    with _user_code(), _whole_trace(trace_memory, settings):
         report = _simulate(target, seed, hardware, machine, place, settings)
     _show(report, out, json)
     if not report.outputs.allclose:
@@ -140,6 +143,19 @@ def _user_code() -> Iterator[None]:
         yield
     except SystemExit as exit_:
         raise InputError(f"the model called sys.exit({exit_.code!r}){user_line(exit_)}") from exit_
+
+
+@contextlib.contextmanager
+def _whole_trace(path: Path | None, settings: dict[str, Any]) -> Iterator[None]:
+    """Has the block trace memory elsewhere, and puts the trace in its place when the block has succeeded."""
+    if path is None:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        settings["trace_memory"] = trace = Path(folder) / "trace"
+        yield
+        with files.replacing(path) as place, trace.open("rb") as source, place.open("wb") as target:
+            shutil.copyfileobj(source, target)
 
 
 def _qemu_settings(machine: str, gdb: int | None, trace_mmio: Path | None) -> dict[str, Any]:

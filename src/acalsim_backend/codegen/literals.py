@@ -31,6 +31,8 @@ def scalar(kind: Scalar, is_enum: bool, value: int | float) -> str:
         return f"ACAL_{type(value).__name__.upper()}_{value.name}"  # type: ignore[union-attr]  # an IntEnum
     if kind.c == "float":
         return float32(value)
+    if kind.c == "double":
+        return float64(value)
     return f"{value:#x}u" if kind.c == "uint64_t" else _integer(int(value))
 
 
@@ -38,6 +40,12 @@ def float32(value: float) -> str:
     """A number as an f32."""
     (bits,) = struct.unpack("<I", struct.pack("<f", value))
     return _float(bits)
+
+
+def float64(value: float) -> str:
+    """A number as an f64."""
+    (bits,) = struct.unpack("<Q", struct.pack("<d", value))
+    return _double(bits)
 
 
 def _float(bits: int) -> str:

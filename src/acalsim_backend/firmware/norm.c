@@ -86,7 +86,7 @@ static void normalise(state_t *state, const char *from, char *to) {
 static void normalise_row(state_t *state, const char *from, char *to) {
     state->mean = sum(state, from) / (double)state->columns;
     double variance = sum_of_squares(state, from) / (double)state->columns;
-    state->rstd = 1.0 / __builtin_sqrt(variance + (double)state->command->eps);
+    state->rstd = 1.0 / __builtin_sqrt(variance + state->command->eps);
     normalise(state, from, to);
 }
 

@@ -177,11 +177,12 @@ def describe_outputs(graph: fx.Graph, inputs: Sequence[InputKind], share_memory:
     return tuple(results)
 
 
-def take_back_scattered(graph: fx.Graph) -> None:
+def take_back_scattered(graph: fx.Graph, share_memory: bool = False) -> None:
     """Replace ``as_strided`` of what ``as_strided_scatter`` has put there by what it put.
 
     That is how writes through a window come out of functionalisation, and the window may reach memory beside the
-    elements of the tensor, which the machine does not hold.
+    elements of the tensor, which the machine does not hold. With ``share_memory``, results that are views of the whole
+    stay that where there are others.
     """
     for node in list(graph.nodes):
         if node.target is not torch.ops.aten.as_strided.default:
@@ -192,9 +193,19 @@ def take_back_scattered(graph: fx.Graph) -> None:
         ):
             continue
         value = node.meta["val"]
-        if not overlaps(value.shape, value.stride()) and not _is_looked_at(node):
+        shared = share_memory and _results(node) > 0 and _results(scatter) > 1
+        if not overlaps(value.shape, value.stride()) and not _is_looked_at(node) and not shared:
             node.replace_all_uses_with(scatter.args[1])
             graph.erase_node(node)
+
+
+def _results(node: fx.Node) -> int:
+    """How many of the graph's results are a tensor or views of it."""
+    return sum(
+        1 if user.op == "output" else _results(user)
+        for user in node.users
+        if user.op == "output" or getattr(user.target, "is_view", False)
+    )
 
 
 def _is_looked_at(node: fx.Node) -> bool:

@@ -126,7 +126,7 @@ class AotGraph:
             if self._addresses_memory:
                 _move(graph, args)
             mutations = take_mutations(graph)
-            take_back_scattered(graph)
+            take_back_scattered(graph, share_memory)
             windows = take_windows(graph)
             kinds = (*(self._kind(i, value) for i, value in enumerate(args)), *(InputKind.TENSOR for _ in windows))
             outputs = describe_outputs(graph, kinds, share_memory)

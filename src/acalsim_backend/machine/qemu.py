@@ -82,8 +82,30 @@ class QemuConfig:
         return cls(**settings)
 
     def __post_init__(self) -> None:
-        if not 0 < self.start_seconds < float("inf"):
-            raise UsageError(f"QemuConfig: start_seconds is {self.start_seconds}, expected a number of seconds above 0")
+        """Raises UsageError for a value that a setting cannot have."""
+        places = "expected the path of a file"
+        port, arguments, seconds = self.gdb_port, self.extra_args, self.start_seconds
+        for name, right, expected in (
+            ("binary", _is_place(self.binary), places),
+            ("gdb_port", port is None or (type(port) is int and 0 < port < 1 << 16), "expected a port, 1 to 65535"),
+            ("trace_mmio", _is_place(self.trace_mmio), places),
+            (
+                "extra_args",
+                isinstance(arguments, (tuple, list)) and all(isinstance(a, str) for a in arguments),
+                "expected a tuple of texts",
+            ),
+            (
+                "start_seconds",
+                isinstance(seconds, (int, float)) and 0 < seconds < float("inf"),
+                "expected a number of seconds above 0",
+            ),
+        ):
+            if not right:
+                raise UsageError(f"QemuConfig: {name} is {getattr(self, name)!r}, {expected}")
+
+
+def _is_place(path: object) -> bool:
+    return path is None or isinstance(path, (str, os.PathLike))
 
 
 class SharedRam(Ram):

@@ -230,7 +230,9 @@ def _places_first(view: View, axes: Sequence[int], rank: int) -> View:
 
 def _along(axis: int, table: View, index: View, rows: View) -> tuple[View, View, View]:
     """Table and rows no longer than the index along the other axes (rows along this one, too); the axis comes last."""
-    table = replace(table, dims=tuple(t if i == axis else d for i, (t, d) in enumerate(zip(table.dims, index.dims, strict=True))))
+    table = replace(
+        table, dims=tuple(t if i == axis else d for i, (t, d) in enumerate(zip(table.dims, index.dims, strict=True)))
+    )
     rows = replace(rows, dims=index.dims)
     order = (*(i for i in range(len(index.dims)) if i != axis), axis)
     return _permuted(table, order), _permuted(index, order), _permuted(rows, order)

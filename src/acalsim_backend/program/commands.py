@@ -28,6 +28,7 @@ from acalsim_backend.program.enums import (
 )
 from acalsim_backend.program.layout import (
     F32,
+    F64,
     I64,
     U8,
     U32,
@@ -337,7 +338,7 @@ class Norm(Command, opcode=Opcode.NORM):
     bias: OptionalIn = None
     mean: OptionalOut = None
     rstd: OptionalOut = None
-    eps: F32 = 1e-5
+    eps: F64 = 1e-5
 
 
 @dataclass(frozen=True)

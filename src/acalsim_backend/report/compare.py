@@ -125,6 +125,8 @@ def _tensors(got: Any, expected: torch.Tensor, where: str, seen: dict[tuple[int,
         yield got, _OTHER
     elif expected.is_nested:
         yield from _leaves(got.unbind(), expected.unbind(), where, seen)
+    elif expected.is_meta:
+        raise InputError(f"{where} is on the device meta, without values to compare; return it from the CPU")
     else:
         yield _dense(got), _dense(expected)
 

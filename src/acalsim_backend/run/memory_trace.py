@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from acalsim_backend import files
 from acalsim_backend.device.timing import ACCESS_FIELDS
 from acalsim_backend.errors import InputError
 from acalsim_backend.program.program import Program
@@ -27,12 +28,7 @@ class MemoryTrace:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        try:
-            self._file = self.path.open("w", encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                f"{path}: cannot write the trace of memory there: {error.strerror}; choose another file"
-            ) from None
+        self._file = files.stream(path, "choose another file")
         self._file.write("\t".join(COLUMNS) + "\n")
         self._runs = 0
 

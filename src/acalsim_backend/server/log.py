@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from acalsim_backend import files
 from acalsim_backend.device.compute import ComputeDevice
 from acalsim_backend.device.registers import Register, StatusBit
-from acalsim_backend.errors import InputError
 from acalsim_backend.server.board import Access, Board, Slot
 
 
@@ -35,10 +35,7 @@ class AccessTrace:
         Raises:
             InputError: it cannot be written.
         """
-        try:
-            return cls(Path(path).open("w", encoding="utf-8"))  # closed by close()
-        except OSError as error:
-            raise InputError(f"{path}: cannot write the trace there: {error.strerror}; choose another file") from None
+        return cls(files.stream(path, "choose another file"))  # closed by close()
 
     def __call__(self, access: Access) -> None:
         kind = "WRITE" if access.is_write else "READ"
