@@ -374,7 +374,7 @@ def _check_indexed(command: Gather | Scatter, _: Memory) -> None:
     _shape(command.n_indices >= 1, "no indices")
     places, batch, indexed = command.indices[0].dims, command.batch, command.batch + command.n_indices
     _shape(all(view.dims == places for view in command.indices), "indices of different dims")
-    if indexed > len(table.dims) or batch > len(places):
+    if not places or indexed > len(table.dims) or batch > len(places):
         raise CommandError(
             Status.BAD_RANK,
             f"{command.n_indices} indices behind {batch} axes of ranks {len(table.dims)}, {len(places)}",

@@ -12,7 +12,7 @@ typedef struct {
 /* What moves at one place: elements of `rest`, an innermost row repeated over outer dimensions. */
 typedef struct {
     int32_t rank;
-    int64_t row, table_stride, rows_stride; /* strides in elements */
+    int64_t row, table_stride, rows_stride;                                             /* strides in elements */
     int64_t dims[ACAL_MAX_RANK], table_steps[ACAL_MAX_RANK], rows_steps[ACAL_MAX_RANK]; /* steps in bytes */
 } block_t;
 
@@ -25,6 +25,7 @@ static uint32_t check(const indexed_t *c, acal_fault_t *fault) {
     ACAL_TRY(acal_check_operand(rows, fault));
     if (table->dtype != rows->dtype) return ACAL_STATUS_BAD_DTYPE;
     if (c->n_indices < 1 || c->n_indices > ACAL_MAX_INDICES) return ACAL_STATUS_BAD_SHAPE;
+    if (c->rank < 1) return ACAL_STATUS_BAD_RANK;
     for (int32_t i = 0; i < c->n_indices; i++) {
         ACAL_TRY(acal_check_operand(&c->indices[i], fault));
         if (!acal_same_dims(&c->indices[i], &c->indices[0])) return ACAL_STATUS_BAD_SHAPE;
@@ -89,37 +90,114 @@ static void place_block(const block_t *block, char *table, char *rows, uint8_t d
     }
 }
 
-/* Goes through [*batch, *j] in row-major order. */
-static uint32_t walk(const indexed_t *c, place_t *place, acal_fault_t *fault) {
-    const block_t block = block_of(c);
-    uint8_t dtype = c->table->dtype;
-    int64_t itemsize = acal_itemsize(dtype), position[ACAL_MAX_RANK] = {0};
+/* Where a walk stands: pointers to the table's batch, to the rows and to each index. */
+typedef struct {
+    char *table, *rows;
     const char *index[ACAL_MAX_INDICES];
-    char *table = acal_ptr(c->table->addr), *rows = acal_ptr(c->rows->addr);
-    for (int32_t k = 0; k < c->n_indices; k++) index[k] = acal_ptr(c->indices[k].addr);
-    if (acal_numel(c->rows) == 0) return ACAL_STATUS_OK;
-    while (1) {
+} place_at_t;
+
+static void move_along(const indexed_t *c, place_at_t *at, int32_t axis, int64_t steps) {
+    int64_t itemsize = acal_itemsize(c->table->dtype);
+    at->rows += steps * c->rows->strides[axis] * itemsize;
+    if (axis < c->batch) at->table += steps * c->table->strides[axis] * itemsize;
+    for (int32_t k = 0; k < c->n_indices; k++)
+        at->index[k] += steps * c->indices[k].strides[axis] * acal_itemsize(c->indices[k].dtype);
+}
+
+/* The place of an index in its axis; outside of it, if it is. */
+static int64_t from_start(const indexed_t *c, int64_t value, int64_t extent) {
+    return value + (extent & (int64_t)acal_mask64(c->wrap & (value < 0)));
+}
+
+/* One row of places along the last axis. */
+typedef uint32_t places_t(const indexed_t *c, const block_t *block, place_t *place, place_at_t at, acal_fault_t *fault);
+
+static uint32_t any_places(const indexed_t *c, const block_t *block, place_t *place, place_at_t at,
+                           acal_fault_t *fault) {
+    uint8_t dtype = c->table->dtype;
+    int64_t itemsize = acal_itemsize(dtype);
+    for (int64_t i = 0; i < c->rows->dims[c->rank - 1]; i++) {
         int64_t offset = 0;
         for (int32_t k = 0; k < c->n_indices; k++) {
-            int64_t value =
-                c->indices[k].dtype == ACAL_DTYPE_I64 ? *(const int64_t *)index[k] : *(const int32_t *)index[k];
-            int64_t extent = c->table->dims[c->batch + k];
-            int64_t from_start = value + (extent & (int64_t)acal_mask64(c->wrap & (value < 0)));
-            if (from_start < 0 || from_start >= extent) {
+            int64_t value;
+            acal_load_row(&value, at.index[k], c->indices[k].dtype, 1, 1);
+            int64_t extent = c->table->dims[c->batch + k], start = from_start(c, value, extent);
+            if (start < 0 || start >= extent) {
                 fault->address = (uint64_t)value;
                 return ACAL_STATUS_INDEX;
             }
-            offset += from_start * c->table->strides[c->batch + k];
+            offset += start * c->table->strides[c->batch + k];
         }
-        place_block(&block, table + offset * itemsize, rows, dtype, place);
-        int32_t axis = c->rank - 1;
+        place_block(block, at.table + offset * itemsize, at.rows, dtype, place);
+        move_along(c, &at, c->rank - 1, 1);
+    }
+    return ACAL_STATUS_OK;
+}
+
+#define MOVE_ELEMENTS(NAME, TYPE)                                                                               \
+    static void NAME(int takes, char *table_, const int64_t *offsets, char *rows_, int64_t stride, int64_t n) { \
+        TYPE *table = (TYPE *)table_, *rows = (TYPE *)rows_;                                                    \
+        if (takes)                                                                                              \
+            for (int64_t i = 0; i < n; i++) rows[i * stride] = table[offsets[i]];                               \
+        else                                                                                                    \
+            for (int64_t i = 0; i < n; i++) table[offsets[i]] = rows[i * stride];                               \
+    }
+
+MOVE_ELEMENTS(move_elements_1, uint8_t)
+MOVE_ELEMENTS(move_elements_2, uint16_t)
+MOVE_ELEMENTS(move_elements_4, uint32_t)
+MOVE_ELEMENTS(move_elements_8, uint64_t)
+
+static void take(char *table, int64_t table_stride, char *rows, int64_t rows_stride, uint8_t dtype, int64_t n);
+
+/* The same for one index and one element at each place, which is moved. */
+static uint32_t elements(const indexed_t *c, const block_t *block, place_t *place, place_at_t at, acal_fault_t *fault) {
+    (void)block;
+    int64_t offsets[ACAL_BLOCK], count;
+    int32_t last = c->rank - 1;
+    int64_t itemsize = acal_itemsize(c->table->dtype), stride = c->rows->strides[last], n = c->rows->dims[last];
+    int64_t extent = c->table->dims[c->batch], table_stride = c->table->strides[c->batch];
+    for (int64_t start = 0; start < n; start += count) {
+        count = n - start < ACAL_BLOCK ? n - start : ACAL_BLOCK;
+        acal_load_row(offsets, at.index[0], c->indices[0].dtype, c->indices[0].strides[last], count);
+        for (int64_t i = 0; i < count; i++) {
+            int64_t found = from_start(c, offsets[i], extent);
+            if (found < 0 || found >= extent) {
+                fault->address = (uint64_t)offsets[i];
+                return ACAL_STATUS_INDEX;
+            }
+            offsets[i] = found * table_stride;
+        }
+        int takes = place == take;
+        if (itemsize == 1)
+            move_elements_1(takes, at.table, offsets, at.rows, stride, count);
+        else if (itemsize == 2)
+            move_elements_2(takes, at.table, offsets, at.rows, stride, count);
+        else if (itemsize == 4)
+            move_elements_4(takes, at.table, offsets, at.rows, stride, count);
+        else
+            move_elements_8(takes, at.table, offsets, at.rows, stride, count);
+        move_along(c, &at, last, count);
+    }
+    return ACAL_STATUS_OK;
+}
+
+/* Goes through [*batch, *j] in row-major order. */
+static uint32_t walk(const indexed_t *c, place_t *place, int moves, acal_fault_t *fault) {
+    const block_t block = block_of(c);
+    int64_t position[ACAL_MAX_RANK] = {0};
+    place_at_t at = {acal_ptr(c->table->addr), acal_ptr(c->rows->addr), {0}};
+    for (int32_t k = 0; k < c->n_indices; k++) at.index[k] = acal_ptr(c->indices[k].addr);
+    if (acal_numel(c->rows) == 0) return ACAL_STATUS_OK;
+    int single = moves && c->n_indices == 1 && c->rank > c->batch && block.rank == 0 && block.row == 1;
+    places_t *places = single ? elements : any_places;
+    while (1) {
+        ACAL_TRY(places(c, &block, place, at, fault));
+        int32_t axis = c->rank - 2;
         for (; axis >= 0; axis--) {
-            int64_t turn = ++position[axis] < c->rows->dims[axis] ? 1 : 1 - c->rows->dims[axis];
-            rows += turn * c->rows->strides[axis] * itemsize;
-            if (axis < c->batch) table += turn * c->table->strides[axis] * itemsize;
-            for (int32_t k = 0; k < c->n_indices; k++)
-                index[k] += turn * c->indices[k].strides[axis] * acal_itemsize(c->indices[k].dtype);
-            if (turn == 1) break;
+            int more = ++position[axis] < c->rows->dims[axis];
+            move_along(c, &at, axis, more ? 1 : 1 - c->rows->dims[axis]);
+            if (more) break;
             position[axis] = 0;
         }
         if (axis < 0) return ACAL_STATUS_OK;
@@ -134,29 +212,28 @@ static void put(char *table, int64_t table_stride, char *rows, int64_t rows_stri
     acal_move_row(table, table_stride, rows, rows_stride, acal_itemsize(dtype), n);
 }
 
-#define COMBINE(NAME, F32, F64, I64)                                                                         \
-    static void NAME(char *table, int64_t table_stride, char *rows, int64_t rows_stride, uint8_t dtype,      \
-                     int64_t n) {                                                                            \
-        uint64_t there[ACAL_BLOCK], here[ACAL_BLOCK];                                                        \
-        int64_t itemsize = acal_itemsize(dtype);                                                             \
-        for (int64_t start = 0; start < n; start += ACAL_BLOCK) {                                            \
-            int64_t count = n - start < ACAL_BLOCK ? n - start : ACAL_BLOCK;                                 \
-            acal_load_row(there, table, dtype, table_stride, count);                                         \
-            acal_load_row(here, rows, dtype, rows_stride, count);                                            \
-            if (acal_class(dtype) == ACAL_CLASS_F32) {                                                       \
-                float *a = (float *)there, *b = (float *)here;                                               \
-                for (int64_t i = 0; i < count; i++) a[i] = F32(a[i], b[i]);                                  \
-            } else if (acal_class(dtype) == ACAL_CLASS_F64) {                                                \
-                double *a = (double *)there, *b = (double *)here;                                            \
-                for (int64_t i = 0; i < count; i++) a[i] = F64(a[i], b[i]);                                  \
-            } else {                                                                                         \
-                int64_t *a = (int64_t *)there, *b = (int64_t *)here;                                         \
-                for (int64_t i = 0; i < count; i++) a[i] = I64(a[i], b[i]);                                  \
-            }                                                                                                \
-            acal_store_row(table, there, dtype, table_stride, count);                                        \
-            table += count * table_stride * itemsize;                                                        \
-            rows += count * rows_stride * itemsize;                                                          \
-        }                                                                                                    \
+#define COMBINE(NAME, F32, F64, I64)                                                                                 \
+    static void NAME(char *table, int64_t table_stride, char *rows, int64_t rows_stride, uint8_t dtype, int64_t n) { \
+        uint64_t there[ACAL_BLOCK], here[ACAL_BLOCK];                                                                \
+        int64_t itemsize = acal_itemsize(dtype);                                                                     \
+        for (int64_t start = 0; start < n; start += ACAL_BLOCK) {                                                    \
+            int64_t count = n - start < ACAL_BLOCK ? n - start : ACAL_BLOCK;                                         \
+            acal_load_row(there, table, dtype, table_stride, count);                                                 \
+            acal_load_row(here, rows, dtype, rows_stride, count);                                                    \
+            if (acal_class(dtype) == ACAL_CLASS_F32) {                                                               \
+                float *a = (float *)there, *b = (float *)here;                                                       \
+                for (int64_t i = 0; i < count; i++) a[i] = F32(a[i], b[i]);                                          \
+            } else if (acal_class(dtype) == ACAL_CLASS_F64) {                                                        \
+                double *a = (double *)there, *b = (double *)here;                                                    \
+                for (int64_t i = 0; i < count; i++) a[i] = F64(a[i], b[i]);                                          \
+            } else {                                                                                                 \
+                int64_t *a = (int64_t *)there, *b = (int64_t *)here;                                                 \
+                for (int64_t i = 0; i < count; i++) a[i] = I64(a[i], b[i]);                                          \
+            }                                                                                                        \
+            acal_store_row(table, there, dtype, table_stride, count);                                                \
+            table += count * table_stride * itemsize;                                                                \
+            rows += count * rows_stride * itemsize;                                                                  \
+        }                                                                                                            \
     }
 
 #define SUM(a, b) ((a) + (b))
@@ -178,7 +255,7 @@ uint32_t acal_gather(const acal_gather_t *command, acal_fault_t *fault) {
                          command->indices[0].rank,
                          command->wrap != 0};
     ACAL_TRY(check(&c, fault));
-    return walk(&c, take, fault);
+    return walk(&c, take, 1, fault);
 }
 
 uint32_t acal_scatter(const acal_scatter_t *command, acal_fault_t *fault) {
@@ -187,15 +264,12 @@ uint32_t acal_scatter(const acal_scatter_t *command, acal_fault_t *fault) {
                                       [ACAL_SCATTEROP_MUL] = multiply,
                                       [ACAL_SCATTEROP_MAX] = maximum,
                                       [ACAL_SCATTEROP_MIN] = minimum};
-    const indexed_t c = {&command->out,
-                         &command->x,
-                         command->indices,
-                         (int32_t)command->n_indices,
-                         (int32_t)command->batch,
-                         command->indices[0].rank,
+    const indexed_t c = {&command->out,           &command->x,
+                         command->indices,        (int32_t)command->n_indices,
+                         (int32_t)command->batch, command->indices[0].rank,
                          command->wrap != 0};
     ACAL_TRY(check(&c, fault));
     if (command->op >= sizeof places / sizeof places[0]) return ACAL_STATUS_UNSUPPORTED;
     if (command->op != ACAL_SCATTEROP_SET && command->out.dtype == ACAL_DTYPE_BOOL) return ACAL_STATUS_BAD_DTYPE;
-    return walk(&c, places[command->op], fault);
+    return walk(&c, places[command->op], command->op == ACAL_SCATTEROP_SET, fault);
 }
