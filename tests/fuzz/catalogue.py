@@ -570,7 +570,9 @@ def indexed(d: Draw) -> Drawn:
     a = d.ranked()
     t, dim = d.tensors[a], d.dim(a)
     rank = t.dim()
-    kind = d.rng.randrange(12)
+    kind = d.rng.randrange(16)
+    if kind >= 12:
+        return _scattered(d, a, kind)
     if kind < 2:
         return f"{{0}}.index_select({dim}, {d.indices(a, dim)})", (a,), 1
     if kind < 4:
@@ -590,6 +592,21 @@ def indexed(d: Draw) -> Drawn:
     if kind == 10:
         return f"{{0}}.index_add({dim}, torch.tensor([0]), {{0}}.narrow({dim}, 0, 1))", (a,), 1
     return f"F.one_hot({d.indices(a, dim)}, {max(d.size(a, dim), 1)})", (), 1
+
+
+def _scattered(d: Draw, a: str, kind: int) -> Drawn:
+    """Writes at places; where values are set and not reduced, no place is written twice."""
+    dim = d.dim(a)
+    if kind == 12:
+        where = d.indices(a, 0, d.rng.randint(1, 2), negative=True)
+        return f"{{0}}.index_put(({where},), {{0}}[{where}] * 2, accumulate=True)", (a,), 1
+    if kind == 13:
+        how = d.rng.choice(("sum", "prod", "amax", "amin", "mean"))
+        text = f"{{0}}.scatter_reduce({dim}, {{0}}.argsort({dim}), {{0}}, '{how}', include_self={d.rng.random() < 0.5})"
+        return text, (a,), 1
+    if kind == 14:
+        return f"{{0}}.scatter_add({dim}, torch.zeros_like({{0}}, dtype=torch.int64), {{0}})", (a,), 1
+    return f"torch.slice_scatter({{0}}, {{0}}.narrow({dim}, 0, 1), {dim}, {max(d.size(a, dim) - 1, 0)})", (a,), 1
 
 
 @row(6)
