@@ -75,6 +75,8 @@ class ACALSimOpType(Enum):
     MAX = auto()
     MIN = auto()
     ANY = auto()
+    ARGMAX = auto()
+    ARGMIN = auto()
     MAX_POOL2D = auto()
     AVG_POOL2D = auto()
     ADAPTIVE_AVG_POOL2D = auto()
@@ -104,6 +106,7 @@ class ACALSimOpType(Enum):
     LOAD = COPY
     STORE = COPY  # noqa: PIE796  # two names of one thing
     CAT = auto()
+    REPEAT = auto()
     PAD = auto()
     FULL = auto()
     ALLOC = auto()

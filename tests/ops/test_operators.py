@@ -518,6 +518,17 @@ ROWS = [
     Row("MIN", lambda x, a: torch.min(x, a)[0], along((*REALS, *INTS))),
     Row("MAX", lambda x, a: torch.max(x, a)[1], along((*REALS, *INTS))),
     Row("MIN", lambda x, a: torch.min(x, a, keepdim=True)[1], along((*REALS, *INTS), special=True)),
+    *(
+        Row(
+            name,
+            lambda x, a, keep, function=function: function(x, a, keep),
+            st.tuples(along((*REALS, *INTS), special=True), st.booleans(), st.booleans()).map(
+                lambda drawn: (drawn[0][0], drawn[0][1] if drawn[1] else None, drawn[2] and drawn[1])
+            ),
+        )
+        for name, function in (("ARGMAX", torch.argmax), ("ARGMIN", torch.argmin))
+    ),
+    Row("ARGMAX", lambda x: torch.argmax(x, 0), st.just((torch.tensor(2.0),))),
     Row("ANY", lambda x, a: torch.any(x > 3, a), along()),
     Row("MAX_POOL2D", lambda x, k, s, p, d, c: F.max_pool2d(x, k, s, p, d, c), pools()),
     Row("AVG_POOL2D", lambda x, *a: F.avg_pool2d(x, *a), pools(average=True), loose=2),
@@ -549,6 +560,12 @@ ROWS = [
     Row("FLIP", lambda x, axis: x.flip((axis,)).unsqueeze(0) * 1, along(ALL)),
     Row("COPY", lambda x: x.clone(), one(ALL)),
     Row("CAT", lambda xs, axis: torch.cat(xs, axis), parts()),
+    exact(
+        "REPEAT",
+        lambda x, r: x.repeat(r),
+        st.tuples(tensors(shapes, ALL), st.lists(st.integers(0, 3), min_size=4, max_size=5)),
+    ),
+    exact("REPEAT", lambda x: x.repeat([2] * x.dim()), one(ALL)),
     Row("PAD", lambda x: F.pad(x, (1, 2)), one(ALL, filled)),
     Row("PAD", lambda x: F.pad(x, (2, -1, 0, 3), value=1.5), one(FLOATS, st.tuples(sizes, sizes, sizes))),
     exact(

@@ -56,6 +56,27 @@ class Cat(Operator):
             at += part.dims[axis]
 
 
+class Repeat(Operator):
+    """repeat(self, repeats): copies of self along each axis, of which ``repeats`` may have more in front."""
+
+    op_type = ACALSimOpType.REPEAT
+    targets = ("aten.repeat.default",)
+    only_moves = True
+
+    def flops(self, op: ACALSimOp, ir: ACALSimIR) -> int:
+        return 0
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        x, out, repeats = to.view(op.inputs[0]), to.define(op.outputs[0]), op.attrs["repeats"]
+        lead = len(repeats) - len(x.dims)
+        extents, steps = (*(1,) * lead, *x.dims), (*(0,) * lead, *x.strides)
+        dims = tuple(n for pair in zip(repeats, extents, strict=True) for n in pair)
+        source = tuple(n for step in steps for n in (0, step))
+        places = tuple(n for extent, step in zip(extents, out.strides, strict=True) for n in (extent * step, step))
+        if out.numel:
+            to.copy(replace(x, dims=dims, strides=source), replace(out, dims=dims, strides=places))
+
+
 class Pad(Operator):
     """constant_pad_nd(self, pad, value): a fill and a copy into its interior; negative padding crops."""
 

@@ -75,22 +75,12 @@ class _Reduction(Operator):
             to.fill(out, self.empty)
             return
         x = to.convert(x, self.accumulation(x.dtype, out.dtype))
-        where = None
         if indices:
-            (axis,) = axes or (0,)
             position = to.define(indices)
-            if not x.dims:
-                to.fill(position, 0)
-            else:
-                lead, tail = _product(x.dims[:axis]), _product(x.dims[axis + 1 :])
-                x = to.dense(x)
-                x = replace(x, dims=(lead, x.dims[axis], tail), strides=contiguous_strides((lead, x.dims[axis], tail)))
-                out, where = (
-                    replace(v, dims=(lead, 1, tail), strides=contiguous_strides((lead, 1, tail)))
-                    for v in (out, position)
-                )
-                to.emit(Reduce(x=x, out=out, indices=where, op=self.reduce_op, axes=0b010))
+            if x.dims:
+                _extreme(to, x, axes[0], out, position, self.reduce_op)
                 return
+            to.fill(position, 0)
         rows, values, mask = grouped(x, out, axes)
         if len(rows.dims) > MAX_RANK:  # kept and reduced axes take turns: bring them together
             order = [*(i for i in range(len(x.dims)) if i not in axes), *axes]
@@ -109,6 +99,20 @@ class _Reduction(Operator):
         if x.numel == 0 and ir.tensors[op.outputs[0]].numel and self.empty is None:
             return "reduction over no elements"
         return None
+
+
+def _extreme(to: Lowering, x: View, axis: int, out: View, position: View, how: ReduceOp) -> None:
+    """The extreme values along one axis, and where the first of each stands; ``out`` and ``position`` are dense."""
+    lead, tail = _product(x.dims[:axis]), _product(x.dims[axis + 1 :])
+    x, out, position = (
+        replace(view, dims=dims, strides=contiguous_strides(dims))
+        for view, dims in (
+            (to.dense(x), (lead, x.dims[axis], tail)),
+            (out, (lead, 1, tail)),
+            (position, (lead, 1, tail)),
+        )
+    )
+    to.emit(Reduce(x=x, out=out, indices=position, op=how, axes=0b010))
 
 
 def _product(dims: tuple[int, ...]) -> int:
@@ -164,6 +168,38 @@ class Min(_Reduction):
 
     op_type = ACALSimOpType.MIN
     targets = ("aten.amin.default", "aten.min.default", "aten.min.dim")
+    reduce_op = ReduceOp.MIN
+
+
+class ArgMax(Operator):
+    """argmax(self, dim): where the first of the largest values stands, along an axis or among all elements."""
+
+    op_type = ACALSimOpType.ARGMAX
+    targets: tuple[str, ...] = ("aten.argmax.default",)
+    reduce_op = ReduceOp.MAX
+
+    def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
+        return "no elements" if ir.tensors[op.inputs[0]].numel == 0 else None
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        x, position = to.view(op.inputs[0]), to.define(op.outputs[0])
+        dim = op.attrs.get("dim")
+        if dim is None:
+            x = to.dense(x)
+            x = replace(x, dims=(x.numel,), strides=(1,))
+        if x.dims:
+            _extreme(
+                to, x, normal_axis(dim or 0, len(x.dims)), to.scratch(position.dims, x.dtype), position, self.reduce_op
+            )
+        else:
+            to.fill(position, 0)
+
+
+class ArgMin(ArgMax):
+    """argmin(self, dim)."""
+
+    op_type = ACALSimOpType.ARGMIN
+    targets = ("aten.argmin.default",)
     reduce_op = ReduceOp.MIN
 
 
