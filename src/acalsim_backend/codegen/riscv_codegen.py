@@ -82,6 +82,8 @@ class RISCVCodeGenerator:
         paths = write_files(snapshot, self.output_dir, inline_kernels=self.inline_kernels)
         written.add(ir.name)
         places = MemoryMap(snapshot)
+        for desc in tensors.values():
+            desc.memory_addr = None
         for tensor in snapshot.program.tensors:
             if tensor.name in tensors:
                 tensors[tensor.name].memory_addr = places.addresses.get(places.names[tensor.id])
