@@ -73,8 +73,8 @@ def check_graph_name(name: str) -> None:
     lower = name.lower()
     if lower in _HEADERS or lower == "acal" or lower.startswith(("acal_", "__")):
         raise InputError(
-            f"{name!r} names functions and files of C, where C or the runtime has its own of that name: "
-            "expected another than a header of C, and none that begins with acal or __"
+            f"{name!r} names functions and files of C, where that name is a header's or the runtime's: "
+            "expected none of C's headers, not acal, and nothing that begins with acal_ or __"
         )
 
 
