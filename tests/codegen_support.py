@@ -25,8 +25,8 @@ def capture(model: nn.Module, *inputs: torch.Tensor) -> ACALSimIR:
         return ACALSimCompiler().compile(torch.fx.symbolic_trace(model.eval()), list(inputs), "graph_0")
 
 
-def make(folder: Path, *arguments: str, cross: str = "", path: str | None = None) -> None:
-    """Run make in a folder, with zig unless ``cross`` is the prefix of a gcc; ``path`` replaces PATH."""
+def make(folder: Path, *arguments: str, cross: str = "", path: str | None = None) -> str:
+    """Run make in a folder, with zig unless ``cross`` is the prefix of a gcc; ``path`` replaces PATH. What it said."""
     environment = {k: v for k, v in os.environ.items() if k != "CROSS_COMPILE"}
     environment["PYTHONPATH"] = str(Path(__file__).parents[1] / "src")
     environment |= {"CROSS_COMPILE": cross} if cross else {}
@@ -34,4 +34,6 @@ def make(folder: Path, *arguments: str, cross: str = "", path: str | None = None
     done = subprocess.run(
         [shutil.which("make") or "make", *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    return said

@@ -228,6 +228,20 @@ def gemm_scaled_by_alpha_and_beta(c: Case) -> None:
 
 
 @_case
+def gemm_whose_product_counts_for_nothing(c: Case) -> None:
+    a, b, bias = c.rand(5, 8) / 0, c.rand(8, 6), c.rand(5, 6)
+    out = c.write(torch.addmm(bias, a, b, alpha=0))
+    c.commands.append(Gemm(c.read(a), c.read(b), out, c.read(bias), alpha=0.0))
+
+
+@_case
+def gemm_whose_bias_counts_for_nothing(c: Case) -> None:
+    a, b, bias = c.rand(5, 8), c.rand(8, 6), c.rand(5, 6) / 0
+    out = c.write(torch.addmm(bias, a, b, beta=0))
+    c.commands.append(Gemm(c.read(a), c.read(b), out, c.read(bias), beta=0.0))
+
+
+@_case
 def gemm_heads_of_attention(c: Case) -> None:
     q, k = (c.rand(2, 5, 3, 8).permute(0, 2, 1, 3) for _ in range(2))
     out = c.write(q @ k.transpose(-1, -2) * 0.25)

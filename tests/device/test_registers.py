@@ -72,6 +72,33 @@ def test_can_a_wide_register_be_written_as_two_halves(register: Register) -> Non
     assert device.read(register, 8) == 0x0123_4567_89AB_CDEF
 
 
+@pytest.mark.parametrize("register", [Register.QBASE, Register.CPU_TIME])
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+def test_is_each_part_of_a_wide_register_read_by_itself(register: Register, size: int) -> None:
+    device = Bench().device
+    device.write(register, 8, 0x1122_3344_5566_7788)
+    whole = 0x1122_3344_5566_7788.to_bytes(8, "little")
+    for at in reversed(range(0, 8, size)):  # the upper parts first, so that nothing has come before
+        assert device.read(register + at, size).to_bytes(size, "little") == whole[at : at + size]
+    assert device.fault is None
+
+
+def test_do_two_halves_of_a_time_belong_together_and_a_lone_one_to_its_own_access() -> None:
+    device = Bench().device
+    clock = 0
+    device.cpu_clock = lambda: clock
+    clock = 0x1_FFFF_FFFF
+    before = device.read(Register.NOW, 8)
+    clock = 0x1_FFFF_FFFF + 0x1_0000_0000
+    device.read(Register.NOW, 4)
+    after = device.read(Register.NOW, 8)
+    assert before >> 32 != after >> 32
+    low = device.read(Register.NOW, 4)
+    clock = 0x8_0000_0000
+    assert low | device.read(Register.NOW + 4, 4) << 32 == after
+    assert device.read(Register.NOW + 4, 4) == device.read(Register.NOW, 8) >> 32 > after >> 32
+
+
 @pytest.mark.parametrize(
     ("offset", "size"), [(0x18, 4), (0xA0, 4), (0xFFC, 4), (0x10, 3), (0x18, 8), (0x18, 1), (0x09, 4), (0x09, 2)]
 )

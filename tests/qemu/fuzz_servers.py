@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import random
+import selectors
 import socket
 import struct
 import sys
@@ -294,9 +295,11 @@ def fuzz_mmio(count: int, seed: int) -> int:
 def _serve_mmio(connection: socket.socket, board: Board) -> None:
     server = MmioConnection(connection, board)
     try:
-        with connection:
+        with connection, selectors.DefaultSelector() as selector:
+            selector.register(connection, server.events)
             while server.serve():
-                pass
+                selector.modify(connection, server.events)
+                selector.select()
     except BaseException as error:
         _failures.append(error)
         raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import resource
 import shlex
 import signal
 import socket
@@ -141,6 +143,47 @@ def test_are_clients_served_in_turn_on_devices_of_their_own(tmp_path: Path) -> N
     assert output.count("Simulation complete") == 3
     assert "\n[Cycle 40] Compute0: WRITE to REG_SIZE = 0x00000000\n" in output
     assert "\n[Client 2] [Cycle 40] Compute0: WRITE to REG_SIZE = 0x0000000A\n" in output
+
+
+def test_do_others_go_on_while_a_client_reads_no_replies(tmp_path: Path) -> None:
+    """It is not listened to until it reads; then it gets every reply, also those to what it sent before it shut up."""
+    request = REQUEST.pack(0, 4, 0, COMPUTE + Register.ID, 0)
+    with serving(tmp_path / "s", "--protocol", "mmio") as server:
+        silent, other = Client(tmp_path / "s"), Client(tmp_path / "s")
+        silent.socket.setblocking(False)
+        sent = 0
+        for _ in range(5):  # each answer to the other comes after what the server still took from the silent one
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sent += silent.socket.send(request * 1000)
+            assert other.ask(0, 4, COMPUTE + Register.ID) == (1, DEVICE_ID)
+        assert sent < 64 << 20  # kept for it: some in the kernel, a bounded rest in the server
+        assert Client(tmp_path / "s").ask(0, 4, COMPUTE + Register.ID) == (1, DEVICE_ID)
+        silent.socket.settimeout(LONG)
+        silent.socket.shutdown(socket.SHUT_WR)
+        replies = b"".join(iter(lambda: silent.socket.recv(1 << 16), b""))
+        assert replies == REPLY.pack(1, DEVICE_ID) * (sent // REQUEST.size)
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=LONG)
+    assert server.returncode == 128 + signal.SIGTERM
+
+
+def test_is_a_client_without_a_descriptor_left_refused_alone_and_logged(tmp_path: Path) -> None:
+    with serving(tmp_path / "s", "--protocol", "mmio") as server:
+        first = Client(tmp_path / "s")
+        assert first.ask(1, 4, COMPUTE + Register.SIZE, 7) == (1, 0)
+        used = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+        for left in (0, 1, 2):  # for nothing, for the connection alone, and for that and its memory while it is made
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (used + left, used + 100))
+            with Client(tmp_path / "s").socket as refused, contextlib.suppress(ConnectionResetError):
+                assert refused.recv(1) == b""
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (used + 100, used + 100))
+        assert Client(tmp_path / "s").ask(0, 4, COMPUTE + Register.SIZE) == (1, 0)
+        assert first.ask(0, 4, COMPUTE + Register.SIZE) == (1, 7)
+        server.send_signal(signal.SIGINT)
+        output, errors = server.communicate(timeout=LONG)
+    assert output.count("DeviceServer: Client refused: Too many open files\n") == 3
+    assert "Traceback" not in errors
 
 
 def test_are_the_devices_of_several_accelerators_where_the_tutorial_says(tmp_path: Path) -> None:

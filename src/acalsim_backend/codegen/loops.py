@@ -89,11 +89,12 @@ def _product(command: Gemm, name: Callable[[View], str]) -> Iterator[str]:
     for variable, extent in zip(loops, out.dims, strict=True):
         yield nest.open(variable, extent)
     yield nest.line("float sum = 0.0f;")
-    yield nest.open("k", a.dims[-1])
-    yield nest.line(f"sum += {_element(a, name, [*batch, 'm', 'k'])} * {_element(b, name, [*batch, 'k', 'n'])};")
-    yield nest.close()
-    result = "sum" if command.alpha == 1 else f"{float32(command.alpha)} * sum"
-    if command.bias is not None:
+    if command.alpha:  # what is times 0 is left out, be it infinite or NaN
+        yield nest.open("k", a.dims[-1])
+        yield nest.line(f"sum += {_element(a, name, [*batch, 'm', 'k'])} * {_element(b, name, [*batch, 'k', 'n'])};")
+        yield nest.close()
+    result = "sum" if command.alpha in (0, 1) else f"{float32(command.alpha)} * sum"
+    if command.bias is not None and command.beta:
         bias = _element(command.bias, name, loops)
         result += f" + {bias}" if command.beta == 1 else f" + {float32(command.beta)} * {bias}"
     if command.activation is Activation.RELU:

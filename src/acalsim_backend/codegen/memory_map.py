@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from acalsim_backend.codegen.names import c_names, example, image, main_input, main_output
 from acalsim_backend.device.registers import RAM_BASE
 from acalsim_backend.program.enums import ALIGNMENT, aligned
 from acalsim_backend.program.image import ImageHeader, QueueEntry, Record, queue_entries
@@ -19,24 +19,6 @@ WORKING_BYTES = 4 << 20
 STACK_BYTES, TRAP_STACK_BYTES = 256 << 10, 16 << 10
 REACH = 0x7FF0_0000
 """Bytes from the start of RAM that code of -mcmodel=medany reaches; the arena must begin there."""
-
-
-_TAKEN = frozenset(
-    ("auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float",
-     "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof",
-     "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "asm", "main",
-     "arena", "image", "inputs", "outputs", "status", "sum")
-)  # fmt: skip
-
-
-def main_input(position: int) -> str:
-    """C name of what ``main`` passes for an input."""
-    return f"main_input_{position}"
-
-
-def main_output(position: int) -> str:
-    """C name of where ``main`` takes an output."""
-    return f"main_output_{position}"
 
 
 @dataclass(frozen=True)
@@ -58,9 +40,9 @@ class MemoryMap:
 
     def __init__(self, snapshot: Snapshot) -> None:
         program = snapshot.program
-        self.names = _c_names([t.name for t in program.tensors])
-        self.examples = {t.id: f"example_{self.names[t.id]}" for t in snapshot.inputs}
-        self.image = f"{snapshot.name}_image"
+        self.names = c_names([t.name for t in program.tensors], snapshot.name)
+        self.examples = {t.id: example(self.names[t.id]) for t in snapshot.inputs}
+        self.image = image(snapshot.name)
         values = {self.names[t.id]: len(snapshot.bytes_of(t)) for t in snapshot.stored}
         values |= {self.examples[t.id]: len(snapshot.bytes_of(t)) for t in snapshot.inputs}
         kinds = (TensorKind.INPUT, TensorKind.OUTPUT)
@@ -113,7 +95,7 @@ class MemoryMap:
                 yield f"        {place} . = ALIGN({ALIGNMENT});  /* {self.addresses[name]:#x} */"
             yield "    } > RAM"
         yield from (
-            f'    ASSERT({name} == {self.addresses[name]:#x}, "{name} is not where it was planned")'
+            f'    ASSERT("{name}" == {self.addresses[name]:#x}, "{name} is not where it was planned")'
             for section in self.sections
             for name in section.variables
             if section.loaded
@@ -124,20 +106,6 @@ class MemoryMap:
             f"    ASSERT({self.addresses['arena'] - RAM_BASE:#x} < {REACH:#x}, "
             '"weights and buffers exceed the 2 GiB that code reaches")'
         )
-
-
-def _c_names(names: Iterable[str]) -> list[str]:
-    """The names as identifiers of C, all different; those that are stay as they are."""
-    found: list[str] = []
-    taken = set(_TAKEN)
-    for name in names:
-        plain = re.sub(r"\W", "_", name, flags=re.ASCII)
-        plain = f"t_{plain}" if not plain or plain[0].isdigit() else plain
-        while plain in taken or re.fullmatch(r"[bikmnv]\d*", plain):  # a variable of a loop
-            plain += "_"
-        taken.add(plain)
-        found.append(plain)
-    return found
 
 
 def _image_bytes(snapshot: Snapshot) -> int:

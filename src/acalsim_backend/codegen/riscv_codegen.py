@@ -14,6 +14,7 @@ from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.ir import DTYPES, ACALSimIR
 from acalsim_backend.ops.defaults import complete
 from acalsim_backend.passes import Target, compile_ir
+from acalsim_backend.program.snapshot import check_graph_name
 from acalsim_backend.run.executable import Executable
 from acalsim_backend.run.session import Session
 from acalsim_backend.run.weights import WeightCache
@@ -61,10 +62,12 @@ class RISCVCodeGenerator:
 
         Raises:
             UnsupportedError: operations that neither CPU nor accelerator has, all of them listed.
-            InputError: the values of weights or inputs are not known, or the folder cannot be written.
+            InputError: the name is none for files and functions of C, the values of weights or inputs are not known, or
+                the folder cannot be written.
         """
         tensors = ir.tensors
         ir = complete(dataclasses.replace(ir, name=name or ir.name))
+        check_graph_name(ir.name)
         compiled = compile_ir(ir, self.target)
         values = ir.examples if arguments is None else tuple(arguments)
         if not values and all(ir.tensors[n].is_input for n in ir.arguments):
@@ -82,6 +85,8 @@ class RISCVCodeGenerator:
         paths = write_files(snapshot, self.output_dir, inline_kernels=self.inline_kernels)
         written.add(ir.name)
         places = MemoryMap(snapshot)
+        for desc in tensors.values():
+            desc.memory_addr = None
         for tensor in snapshot.program.tensors:
             if tensor.name in tensors:
                 tensors[tensor.name].memory_addr = places.addresses.get(places.names[tensor.id])

@@ -19,6 +19,13 @@ CpuClock = Callable[[], int]
 ACCESS_SIZES = (1, 2, 4, 8)
 MASK32 = 0xFFFF_FFFF
 NO_COMMAND = 0xFFFF_FFFF
+_NO_LATCH = (-1, 0)
+
+
+def _register_at(offset: int) -> int:
+    """Where the register begins, if there is one, that has the byte at an offset."""
+    word = offset & ~3
+    return word - 4 if word - 4 in WIDE else word
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Device:
         self._waited = 0
         self._cpu_time: int = 0
         self._cpu_time_is_new = False
-        self._high_halves: dict[Register, int] = {}
+        self._latch = _NO_LATCH
         self._clear()
 
     def _clear(self) -> None:
@@ -80,14 +87,14 @@ class Device:
     def accepts(self, offset: int, size: int, is_write: bool) -> bool:
         """Whether such an access reaches a register; any other one sets ERROR."""
         table: dict[Register, Any] = self._writers if is_write else self._readers
-        places = (offset & ~3,) if size < 8 or offset in WIDE else (offset, offset + 4)
-        halves = {place - 4 if place - 4 in WIDE else place for place in places}
-        return size in ACCESS_SIZES and offset % size == 0 and all(half in table for half in halves)
+        registers = {_register_at(offset), _register_at(offset + size - 1)}
+        return size in ACCESS_SIZES and offset % size == 0 and all(register in table for register in registers)
 
     def read(self, offset: int, size: int) -> int:
         """The value of ``size`` bytes at ``offset``; an unknown offset or size reads 0 and sets ERROR.
 
-        1 or 2 bytes are those of their register; 8 may be two registers, read one after the other.
+        1, 2 or 4 bytes are those of their register; 8 may be two registers, read one after the other. Of a register of
+        64 bits the upper half is as it was when the lower one was read, if that was the access just before.
         """
         try:
             if not self.accepts(offset, size, False):
@@ -96,8 +103,6 @@ class Device:
                 return 0
             if size == 8 and offset not in WIDE:
                 return self._read(offset, 4) | self._read(offset + 4, 4) << 32
-            if size < 4:
-                return self._read(offset & ~3, 4) >> 8 * (offset & 3) & (1 << 8 * size) - 1
             return self._read(offset, size)
         except Exception as error:  # noqa: BLE001  # the guest sees a status, the host the cause
             self._fail(Status.INTERNAL, f"reading register {offset:#x}: {error}", exception=error)
@@ -139,17 +144,20 @@ class Device:
         return self._word_at
 
     def _read(self, offset: int, size: int) -> int:
-        if size == 4 and offset - 4 in WIDE:
-            return self._high_halves.pop(Register(offset - 4), 0)
+        (latched, half), self._latch = self._latch, _NO_LATCH
+        if size == 4 and offset == latched:
+            return half
         self._advance()
-        value = self._readers[Register(offset)]()
+        register = _register_at(offset)
+        value = self._readers[Register(register)]()
         if size == 4 and offset in WIDE:
-            self._high_halves[Register(offset)] = value >> 32
-        return value & (1 << 8 * size) - 1
+            self._latch = offset + 4, value >> 32
+        return value >> 8 * (offset - register) & (1 << 8 * size) - 1
 
     def _write(self, offset: int, size: int, value: int) -> None:
-        high = size == 4 and offset - 4 in WIDE
-        place = Register(offset - 4 if high else offset)
+        self._latch = _NO_LATCH
+        place = Register(_register_at(offset))
+        high = offset != place
         if not high and place != Register.CPU_TIME:
             self._advance()
         if size == 4 and place in WIDE:

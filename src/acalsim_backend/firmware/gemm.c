@@ -67,7 +67,7 @@ uint32_t acal_gemm(const acal_gemm_t *command, acal_fault_t *fault) {
     if (acal_numel(out) == 0) return ACAL_STATUS_OK;
     product.m = out->dims[out->rank - 2];
     product.n = out->dims[out->rank - 1];
-    product.k = command->a.dims[out->rank - 1];
+    product.k = command->alpha != 0.0f ? command->a.dims[out->rank - 1] : 0; /* 0 * inf is not in the result */
     product.narrow_integers = command->a.dtype <= ACAL_DTYPE_I8 && command->b.dtype <= ACAL_DTYPE_I8;
     do {
         product.a = matrix_at(&command->a, index);

@@ -1,7 +1,7 @@
 """fuse_epilogue: a bias and an activation that follow a product or convolution become part of it.
 
 ``mm -> view -> add -> view -> gelu`` fuses as well as ``mm -> add -> gelu``: what is fused keeps shape and dtype, so
-it commutes with the reshapes on the way.
+it commutes with the reshapes on the way. The result has the name of the last value taken in, for that is what it holds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class FuseEpilogue:
         users, escaping = ir.users(), ir.escaping()
         available = {n for n, t in ir.tensors.items() if t.is_input or t.is_param or n in ir.constants}
         available.update(ir.prepared)
-        names: dict[str, str] = {}
+        names: dict[str, str] = {}  # what users of a value that was taken in read instead
+        results: dict[str, str] = {}  # the last value that was taken in, by the first
         gone: set[int] = set()
         to = Rewriter(ir)
         for op in ir.ops:
@@ -54,10 +55,10 @@ class FuseEpilogue:
                     op = replace(fused, covers=fused.covers + user.covers)
                     gone.add(id(user))
                     names[user.outputs[0]] = names.get(end, end)
-                    end = user.outputs[0]
+                    end = results[op.outputs[0]] = user.outputs[0]
             available.update(op.outputs)
             to.keep(op)
-        return _renamed(to.finish(), names)
+        return _renamed(to.finish(), names, results)
 
 
 def _with_bias(op: ACALSimOp, user: ACALSimOp, end: str, ir: ACALSimIR, available: set[str]) -> ACALSimOp | None:
@@ -92,8 +93,16 @@ def _with_activation(op: ACALSimOp, user: ACALSimOp, ir: ACALSimIR, target: Targ
     return replace(op, attrs={**op.attrs, "activation": activation.name})
 
 
-def _renamed(ir: ACALSimIR, names: dict[str, str]) -> ACALSimIR:
-    outputs = [names.get(n, n) for n in ir.output_names]
-    mutations = [(n, names.get(v, v)) for n, v in ir.mutations]
-    tensors = {n: replace(t, is_output=True) if n in outputs else t for n, t in ir.tensors.items() if n not in names}
-    return replace(ir, output_names=outputs, mutations=mutations, tensors=tensors)
+def _renamed(ir: ACALSimIR, names: dict[str, str], results: dict[str, str]) -> ACALSimIR:
+    """The IR after fusing: values taken in read as ``names`` says, then the products called what they hold now."""
+
+    def final(name: str) -> str:
+        name = names.get(name, name)
+        return results.get(name, name)
+
+    outputs = [final(n) for n in ir.output_names]
+    mutations = [(n, final(v)) for n, v in ir.mutations]
+    kept = {results.get(n, n): t for n, t in ir.tensors.items() if n not in names}
+    tensors = {n: replace(t, name=n, is_output=t.is_output or n in outputs) for n, t in kept.items()}
+    ops = [replace(op.rename(results), outputs=[results.get(n, n) for n in op.outputs]) for op in ir.ops]
+    return replace(ir, ops=ops, output_names=outputs, mutations=mutations, tensors=tensors)

@@ -11,6 +11,12 @@ from acalsim_backend.program.enums import Placement
 from acalsim_backend.program.program import Program, Tensor, TensorKind
 from acalsim_backend.program.view import View
 
+_HEADERS = frozenset(
+    ("assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits", "locale", "math", "setjmp",
+     "signal", "stdalign", "stdarg", "stdatomic", "stdbool", "stddef", "stdint", "stdio", "stdlib", "stdnoreturn",
+     "string", "tgmath", "threads", "time", "uchar", "wchar", "wctype")
+)  # fmt: skip
+"""Of C; the one of a graph would be taken in for it."""
 STORED = frozenset({TensorKind.WEIGHT, TensorKind.PREPARED, TensorKind.CONSTANT})
 
 
@@ -20,6 +26,10 @@ class Snapshot:
 
     ``data`` holds the raw bytes of every WEIGHT, PREPARED and INPUT tensor by id, the inputs being examples.
     ``outputs`` are the views that the caller gets, dense, in order; ``labels`` say what each is.
+
+    Raises:
+        UnsupportedError: commands for the host.
+        InputError: ``name`` is not one for files and functions of C, or data is missing.
     """
 
     name: str
@@ -30,8 +40,7 @@ class Snapshot:
 
     def __post_init__(self) -> None:
         refuse_host_commands(self.program)
-        if not re.fullmatch(r"[A-Za-z_]\w*", self.name):
-            raise InputError(f"{self.name!r} names functions and files of C: expected a C identifier")
+        check_graph_name(self.name)
         for tensor in self.program.tensors:
             if tensor.kind in (TensorKind.WEIGHT, TensorKind.PREPARED, TensorKind.INPUT):
                 got = len(self.data.get(tensor.id, b""))
@@ -51,6 +60,22 @@ class Snapshot:
     def inputs(self) -> list[Tensor]:
         """Inputs in the caller's order."""
         return [self.program.tensors[i] for i in self.program.inputs]
+
+
+def check_graph_name(name: str) -> None:
+    """A graph's name begins the names of functions and files of C.
+
+    Raises:
+        InputError: it is no identifier of ASCII letters, or C or the runtime has headers or functions of this name.
+    """
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        raise InputError(f"{name!r} names functions and files of C: expected a C identifier of ASCII letters")
+    lower = name.lower()
+    if lower in _HEADERS or lower == "acal" or lower.startswith(("acal_", "__")):
+        raise InputError(
+            f"{name!r} names functions and files of C, where that name is a header's or the runtime's: "
+            "expected none of C's headers, not acal, and nothing that begins with acal_ or __"
+        )
 
 
 def refuse_host_commands(program: Program) -> None:

@@ -8,6 +8,8 @@ All little-endian and packed. Device time passes in lockstep: with each request,
 
 from __future__ import annotations
 
+import contextlib
+import selectors
 import socket
 import struct
 
@@ -17,29 +19,52 @@ from acalsim_backend.server.board import Board
 REQUEST = struct.Struct("<BBHQQ")
 REPLY = struct.Struct("<B7xQ")
 READ, WRITE = 0, 1
+MAX_UNREAD = 1 << 16
+"""Bytes of replies that a client has not taken, from which on it is not listened to."""
+_RECEIVED = 1 << 16
 
 
 class MmioConnection:
-    """One client on a connected socket."""
+    """One client on a connected socket. Nobody waits for it: replies that it does not read are kept, up to a bound."""
 
     def __init__(self, connection: socket.socket, board: Board) -> None:
+        connection.setblocking(False)
         self._socket = connection
         self._board = board
-        self._buffer = b""
+        self._requests = b""
+        self._replies = bytearray()
+        self._sends = True
+
+    @property
+    def events(self) -> int:
+        """What to wait for before serving it again, as the module ``selectors`` has it."""
+        reads = selectors.EVENT_READ if self._listens else 0
+        return reads | (selectors.EVENT_WRITE if self._replies else 0)
 
     def serve(self) -> bool:
-        """Answer the requests that have arrived; waits for some. False when the client is gone."""
+        """Answer requests that have arrived, and send what the client takes. False when the client is gone."""
         try:
-            data = self._socket.recv(1 << 16)
-            self._buffer += data
-            replies = bytearray()
-            while len(self._buffer) >= REQUEST.size:
-                request, self._buffer = self._buffer[: REQUEST.size], self._buffer[REQUEST.size :]
-                replies += answer(self._board, request)
-            self._socket.sendall(replies)
+            with contextlib.suppress(BlockingIOError):
+                if self._listens:
+                    self._answer(self._socket.recv(_RECEIVED))
+            with contextlib.suppress(BlockingIOError):
+                if self._replies:
+                    del self._replies[: self._socket.send(self._replies)]
         except OSError:
             return False
-        return bool(data)
+        return self._sends or bool(self._replies)
+
+    @property
+    def _listens(self) -> bool:
+        return self._sends and len(self._replies) < MAX_UNREAD
+
+    def _answer(self, data: bytes) -> None:
+        self._sends = bool(data)
+        requests = self._requests + data
+        whole = len(requests) // REQUEST.size * REQUEST.size
+        for at in range(0, whole, REQUEST.size):
+            self._replies += answer(self._board, requests[at : at + REQUEST.size])
+        self._requests = requests[whole:]
 
 
 def answer(board: Board, request: bytes) -> bytes:

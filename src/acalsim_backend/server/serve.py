@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import socket
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from acalsim_backend.device.memory import Memory
 from acalsim_backend.device.registers import RAM_BASE
 from acalsim_backend.errors import InputError
 from acalsim_backend.server.board import Board, Observer, PagedBus
+from acalsim_backend.server.clients import Client, Clients
 from acalsim_backend.server.devices import DeviceEntry, create_slots
 from acalsim_backend.server.log import DeviceLog
 from acalsim_backend.server.memory import SharedMemory
@@ -98,57 +98,26 @@ class Server:
         """Serve clients in turn, request by request, each on devices of its own; ``ended`` is called when one has gone.
 
         Returns after the first client if ``once``. The log of a client that is not alone has its number in each line.
+        A client for whom this process has no descriptors left is turned away, and logged.
         """
-        clients: list[_MmioClient] = []
-        with selectors.DefaultSelector() as selector:
-            selector.register(listener, selectors.EVENT_READ)
-            try:
-                while selector.get_map():
-                    for key, _ in selector.select():
-                        client = key.data
-                        if client is None:
-                            connection, _ = listener.accept()
-                            number = max((c.number for c in clients), default=0) + 1
-                            clients.append(self._mmio_client(connection, number))
-                            selector.register(connection, selectors.EVENT_READ, clients[-1])
-                            if once:
-                                selector.unregister(listener)
-                        elif not client.connection.serve():
-                            selector.unregister(client.socket)
-                            clients.remove(client)
-                            client.close()
-                            ended()
-            finally:
-                for client in clients:
-                    client.close()
 
-    def _mmio_client(self, connection: socket.socket, number: int) -> _MmioClient:
+        def refused(why: str) -> None:
+            self.write(f"{SERVER}: Client refused: {why}")
+
+        Clients(listener, self._mmio_client, refused, ended).serve(once=once)
+
+    def _mmio_client(self, connection: socket.socket, number: int) -> Client:
+        memory = self.ram if self.ram is not None else SharedMemory.private(_EMPTY_BYTES)
         label = f"[Client {number}] " if number > 1 else ""
         log = self._begin(lambda line: self.write(label + line if line else line))
-        memory = self.ram if self.ram is not None else SharedMemory.private(_EMPTY_BYTES)
         board = Board(create_slots(self.entries, memory), (log, *self.observers))
-        return _MmioClient(number, connection, MmioConnection(connection, board), log, board)
+        return Client(number, connection, MmioConnection(connection, board), log, board)
 
     def _begin(self, write: Callable[[str], object]) -> DeviceLog:
         log = DeviceLog(write)
         write("Simulation started")
         log.say(0, SERVER, "Client connected")
         return log
-
-
-@dataclass(frozen=True, eq=False)
-class _MmioClient:
-    """A client that is being served, with devices and a log of its own."""
-
-    number: int
-    socket: socket.socket
-    connection: MmioConnection
-    log: DeviceLog
-    board: Board
-
-    def close(self) -> None:
-        self.socket.close()
-        self.log.finish(self.board)
 
 
 class _LateBus(PagedBus):

@@ -43,11 +43,11 @@ def gemm(command: Gemm, operands: Operands) -> Task:
         return sequence(tasks)
     wide = widest(command.a, command.b)
 
-    def run() -> None:
-        value = torch.matmul(a.to(wide), b.to(wide))
-        if alpha != 1:
+    def run() -> None:  # what is times 0 is left out, be it infinite or NaN
+        value = torch.matmul(a.to(wide), b.to(wide)) if alpha else torch.zeros(out.shape, dtype=wide)
+        if alpha not in (0, 1):
             value = value * alpha
-        if bias is not None:
+        if bias is not None and beta:
             value = value + (bias.to(wide) if beta == 1 else bias.to(wide) * beta)
         _finish(value, activation, out)
 
