@@ -60,6 +60,7 @@ class ACALSimCompiler:
         ir = _Capture(captured, graph_name).run()
         ir.verify()
         check_shapes(ir)
+        ir.is_complete = True
         log.debug("%s", ir)
         if self.verbose:
             print(ir)

@@ -240,6 +240,8 @@ class ACALSimIR:
     among the graph's arguments. ``mutations`` pairs an input with the tensor that has to be written back to it after a
     run. ``prepare`` computes tensors named in ``prepared`` from parameters alone. ``examples`` are the graph's
     arguments at its capture, where their values are known: what generated C takes weights and example inputs from.
+    ``is_complete`` says that every operation is as PyTorch has it: true of what was captured or completed, and not of
+    what was written by hand, or added to since.
     """
 
     name: str
@@ -253,6 +255,7 @@ class ACALSimIR:
     prepare: ACALSimIR | None = None
     prepared: tuple[str, ...] = ()
     examples: tuple[Any, ...] = field(default=(), repr=False)
+    is_complete: bool = field(default=False, repr=False, compare=False)
 
     def add_tensor(self, desc: TensorDesc) -> TensorDesc:
         """Enter a tensor; its name must be new."""
@@ -265,6 +268,7 @@ class ACALSimIR:
         """Append an operation whose tensors are known."""
         op.covers = op.covers or (len(self.ops),)
         self.ops.append(op)
+        self.is_complete = False
         return op
 
     def get_tensor(self, name: str) -> TensorDesc | None:

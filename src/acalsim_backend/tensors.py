@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from acalsim_backend.errors import InputError, one_line
 from acalsim_backend.program.enums import DType
 from acalsim_backend.program.view import contiguous_strides
 
@@ -25,6 +27,25 @@ def raw_bytes(tensor: torch.Tensor) -> Bytes:
     dense = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     data: Bytes = dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy()
     return data
+
+
+def tensor_of(value: Any, what: str) -> torch.Tensor:
+    """A tensor of a tensor, a NumPy array of any strides and byte order, or numbers in lists; ``what`` names it.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        if isinstance(value, (np.ndarray, np.generic)):
+            array = np.asarray(value)
+            # torch takes neither negative strides, nor foreign byte orders, nor what must not be written
+            return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        kind = f"{type(value).__name__} of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise InputError(
+            f"{what} is a {kind}, expected a tensor, a NumPy array or numbers: {one_line(error)}"
+        ) from None
 
 
 def laid_over(

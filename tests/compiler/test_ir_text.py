@@ -75,7 +75,7 @@ def equal(a: Any, b: Any) -> None:
             assert (a.prepare is None) == (b.prepare is None)
             if a.prepare is not None:
                 equal(a.prepare, b.prepare)
-        elif f.name != "examples":
+        elif f.compare and f.name != "examples":
             assert getattr(a, f.name) == getattr(b, f.name)
 
 
@@ -162,7 +162,7 @@ def test_is_a_line_that_cannot_be_read_named(before: str, after: str, message: s
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("y = ADD(t, c, x)", "3 inputs, none of .* takes so many"), ("y = HOST(t)", "needs target=")],
+    [("y = ADD(t, c, x)", "takes 2 tensors, got 3 inputs"), ("y = HOST(t)", "needs target=")],
 )
 def test_is_an_operation_that_cannot_be_completed_named(line: str, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -18,7 +18,7 @@ from acalsim_backend.program.snapshot import check_graph_name
 from acalsim_backend.run.executable import Executable
 from acalsim_backend.run.session import Session
 from acalsim_backend.run.weights import WeightCache
-from acalsim_backend.tensors import tutorial_data
+from acalsim_backend.tensors import tensor_of, tutorial_data
 
 _written: dict[Path, set[str]] = {}
 """Graphs of this process by folder; others that we find there are of an earlier run."""
@@ -56,14 +56,14 @@ class RISCVCodeGenerator:
     def generate(self, ir: ACALSimIR, name: str | None = None, arguments: Sequence[Any] | None = None) -> list[str]:
         """Write the files of a graph and return their paths.
 
-        ``arguments`` are the captured graph's arguments, weights included; by default those that the IR was captured
-        with, or for an IR that was built by hand the tutorial's test data. The addresses of its tensors are noted in
-        the IR's ``memory_addr``.
+        ``arguments`` are the captured graph's arguments, weights included, as tensors or NumPy arrays; by default those
+        that the IR was captured with, or for an IR that was built by hand the tutorial's test data. The addresses of
+        its tensors are noted in the IR's ``memory_addr``.
 
         Raises:
             UnsupportedError: operations that neither CPU nor accelerator has, all of them listed.
-            InputError: the name is none for files and functions of C, the values of weights or inputs are not known, or
-                the folder cannot be written.
+            InputError: the name is none for files and functions of C; the values of weights or inputs are not known, or
+                of another shape or element type; an IR that was written by hand is wrong; the folder cannot be written.
         """
         tensors = ir.tensors
         ir = complete(dataclasses.replace(ir, name=name or ir.name))
@@ -78,6 +78,9 @@ class RISCVCodeGenerator:
             raise InputError(
                 f"{ir.name}: no values for {', '.join(unknown)}: compile the IR with real tensors, or pass arguments="
             )
+        if arguments is not None:
+            taken = set(ir.arguments.values())
+            values = tuple(tensor_of(v, f"{ir.name}: argument {i}") if i in taken else v for i, v in enumerate(values))
         with Session(self.target.hardware, self.machine, functional=self.functional) as session:
             snapshot = Executable(compiled.interface(), session, WeightCache(session)).snapshot(values)
         written = _written.setdefault(self.output_dir.resolve(), set())

@@ -51,7 +51,8 @@ uint32_t acal_copy(const acal_copy_t *command, acal_fault_t *fault) {
     uint8_t to = command->out.dtype, from = command->x.dtype;
     do {
         if (to == from)
-            acal_move_row(nest.data[0], nest.row_stride[0], nest.data[1], nest.row_stride[1], acal_itemsize(to), nest.row);
+            acal_move_row(nest.data[0], nest.row_stride[0], nest.data[1], nest.row_stride[1], acal_itemsize(to),
+                          nest.row);
         else
             convert_row(&nest, to, from);
     } while (acal_nest_next(&nest));

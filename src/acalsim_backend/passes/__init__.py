@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp
 from acalsim_backend.ops import check_shapes
-from acalsim_backend.ops.defaults import complete
+from acalsim_backend.ops.defaults import check_values, complete
 from acalsim_backend.ops.lowering import Lowered, Lowering
 from acalsim_backend.passes.batch_norm import FoldBatchNorm
 from acalsim_backend.passes.fold import FoldConstants, InlineScalars
@@ -103,9 +103,11 @@ def compile_ir(ir: ACALSimIR, target: Target) -> Compiled:
 
     Raises:
         UnsupportedError: operators or commands that the target's policy does not admit, all of them listed.
-        ProgramError: a pass broke a rule; a bug in acalsim.
+        InputError: an IR that was written by hand and that PyTorch would not run, or a parameter without a value.
+        ProgramError: a pass broke a rule, a bug in acalsim; or an IR that was written by hand breaks it.
     """
     ir = complete(ir)
+    check_values(ir)
     captured = tuple(ir.ops)
     for ir_pass in IR_PASSES:
         ir = ir_pass.apply(ir, target)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from acalsim_backend.errors import UsageError
+from acalsim_backend.errors import InputError, UsageError
 from acalsim_backend.program.interface import Interface
-from acalsim_backend.program.program import TensorKind
+from acalsim_backend.program.program import Tensor, TensorKind
 from acalsim_backend.program.snapshot import Snapshot
 from acalsim_backend.program.view import View
 from acalsim_backend.run.weights import Resident, WeightCache
@@ -75,6 +75,9 @@ class Executable:
         """Run once on the captured graph's arguments; returns its result tensors and what the machine measured.
 
         Arguments that the graph writes to are changed. Results are inference tensors if ``inference`` is set.
+
+        Raises:
+            InputError: an argument that is absent, no tensor, or of another shape or element type than the Program's.
         """
         with self._session.lock:
             result, prepared = self._run(args)
@@ -88,10 +91,10 @@ class Executable:
         held: list[Resident] = []  # a resident's block is bound by address alone
         for number, position in self.interface.arguments.items():
             if self.program.tensors[number].kind is TensorKind.WEIGHT:
-                held.append(self._weights.bind(args[position]))
+                held.append(self._weights.bind(_argument(args, position, self.program.tensors[number])))
                 bindings[number] = held[-1].block
             else:
-                bindings[number] = raw_bytes(args[position])
+                bindings[number] = raw_bytes(_argument(args, position, self.program.tensors[number]))
         prepared = self._prepare_weights(args)
         bindings.update(prepared)
         if self._loaded is None:
@@ -99,11 +102,15 @@ class Executable:
         return self._session.run(self._loaded, bindings), prepared
 
     def snapshot(self, args: Sequence[Any]) -> Snapshot:
-        """The Program with the weights and inputs in ``args``; what depends on weights is computed on the session."""
+        """The Program with the weights and inputs in ``args``; what depends on weights is computed on the session.
+
+        Raises:
+            InputError: as ``run`` does.
+        """
         with self._session.lock:
             data = {number: block.array.tobytes() for number, block in self._prepare_weights(args).items()}
             for number, position in self.interface.arguments.items():
-                data[number] = raw_bytes(args[position]).tobytes()
+                data[number] = raw_bytes(_argument(args, position, self.program.tensors[number])).tobytes()
         results = (*self.interface.results, *(m.result for m in self.interface.mutations))
         return Snapshot(
             self.program.name, self.program, data, tuple(r.view for r in results), tuple(r.label for r in results)
@@ -126,7 +133,8 @@ class Executable:
         inner, link = self.interface.prepare, self.program.prepare
         if inner is None or link is None or self._prepare is None:
             return {}
-        sources = {number: self._weights.bind(args[position]) for number, position in inner.arguments.items()}
+        weights = {n: _argument(args, position, inner.program.tensors[n]) for n, position in inner.arguments.items()}
+        sources = {number: self._weights.bind(weight) for number, weight in weights.items()}
         key = tuple(id(r) for r in sources.values())
         generations = tuple(r.generation for r in sources.values())
         entry = self._prepared.get(key)
@@ -178,6 +186,19 @@ class Executable:
         else:
             raw = result.outputs[number]
         return laid_over(torch.from_numpy(raw), TORCH_DTYPES[tensor.dtype], tensor.shape)
+
+
+def _argument(args: Sequence[Any], position: int, tensor: Tensor) -> torch.Tensor:
+    """The argument at ``position``, if it is what the Program takes for ``tensor``."""
+    got = args[position] if position < len(args) else None
+    dtype = TORCH_DTYPES[tensor.dtype]
+    if isinstance(got, torch.Tensor) and got.dtype is dtype and got.shape == tensor.shape:
+        return got
+    described = f"{tuple(got.shape)} {got.dtype}" if isinstance(got, torch.Tensor) else type(got).__name__
+    raise InputError(
+        f"argument {position}, {tensor.name}: got {described if position < len(args) else 'none'}, "
+        f"expected a tensor of {tensor.shape} {dtype}"
+    )
 
 
 def _viewed(base: torch.Tensor, view: View) -> torch.Tensor:
