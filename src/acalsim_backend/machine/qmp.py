@@ -14,7 +14,7 @@ from acalsim_backend.errors import MachineError, WatchdogError
 from acalsim_backend.machine.elf import Elf, Location
 
 STALLED_TICKS = 6
-"""Looks with every thread of QEMU asleep, and without a device access, after which the guest waits for ever."""
+"""Looks with every thread of QEMU asleep, and no progress since the first, after which the guest waits for ever."""
 _MTIME = 0x0200_BFF8
 _INSTRUCTIONS_PER_TICK = 100  # mtime has 10 MHz and an instruction takes 1 ns
 
@@ -90,9 +90,10 @@ class Watchdog:
         if found is None:
             return
         progress = int(found[1], 16) * _INSTRUCTIONS_PER_TICK, self._accesses
-        idle = progress == self._progress and self._sleeps()
-        self._stalled = self._stalled + 1 if idle else 0
-        self._progress = progress
+        if progress != self._progress:
+            self._stalled, self._progress = 0, progress
+        elif self._sleeps():
+            self._stalled += 1
         if progress[0] > self._limit:
             self._monitor.human("info registers", lambda text: self._on_endless(progress[0], _pc(text)))
         elif self._stalled >= STALLED_TICKS:
