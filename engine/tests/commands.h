@@ -42,6 +42,24 @@ inline acal_softmax_t softmax(std::int64_t rows, std::int64_t cols) {
     return s;
 }
 
+/// As many rows of a table as are asked for.
+inline acal_gather_t gather(std::int64_t rows, std::int64_t cols, std::int64_t count) {
+    acal_gather_t g{};
+    g.header.opcode = ACAL_OPCODE_GATHER;
+    g.header.version = ACAL_ABI_VERSION;
+    g.header.size = sizeof g;
+    g.header.dep_offset = sizeof g.header;
+    g.x = matrix(std::uint64_t{1} << 32, rows, cols);
+    g.indices[0] = matrix(std::uint64_t{2} << 32, 1, count);
+    g.indices[0].dtype = 5;  // i64
+    g.indices[0].rank = 1;
+    g.indices[0].dims[0] = count;
+    g.indices[0].strides[0] = 1;
+    g.out = matrix(std::uint64_t{3} << 32, count, cols);
+    g.n_indices = 1;
+    return g;
+}
+
 /// Of one image, with a bias and an activation.
 inline acal_conv2d_t conv2d(std::int64_t channels, std::int64_t size, std::int64_t filters, std::int64_t taps,
                             std::int64_t stride, std::int64_t padding) {

@@ -28,15 +28,18 @@ Config machine(const std::string& preset, std::uint64_t cores) {
 
 const Config kMachines[] = {machine("simple", 1), machine("DDR4-2400", 1), machine("HBM2", 4), machine("ideal", 2)};
 
-/// Cycles of segments with a product and a softmax each; every shape is mapped anew by every engine.
+/// Cycles of segments with a product, a softmax and a gather each; every shape is mapped anew by every engine.
 std::vector<Cycle> segments(Engine& engine) {
     std::vector<Cycle> ends;
     for (std::int64_t size = 24; size < 120; size += 31) {
         const acal_gemm_t product = gemm(size, 2 * size, size + 7);
         acal_softmax_t rows = softmax(size, 3 * size);
         rows.header.id = 1;
+        acal_gather_t table = gather(1000 * size, size, 40);
+        table.header.id = 2;
         engine.submit(0, &product, sizeof product);
         engine.submit(0, &rows, sizeof rows);
+        engine.submit(0, &table, sizeof table);
         engine.run();
         for (const Completion& completion : engine.completions()) ends.push_back(completion.end);
     }
@@ -61,13 +64,15 @@ TEST(several_engines, "do engines in several threads give what each gives alone?
             for (int round = 0; round < 3; ++round) {
                 Engine engine(kMachines[i % kMachineCount]);
                 engine.set_poll([&engine] { engine.progress(); });
+                engine.record_accesses(round == 1);
                 got[i] = segments(engine);
+                CHECK_EQUAL(engine.accesses().empty(), round != 1);
             }
         });
     }
     for (std::thread& thread : threads) thread.join();
     for (std::size_t i = 0; i < kThreads; ++i) {
-        CHECK_EQUAL(got[i].size(), 8U);
+        CHECK_EQUAL(got[i].size(), 12U);
         CHECK(got[i] == alone(kMachines[i % kMachineCount]));
     }
 }

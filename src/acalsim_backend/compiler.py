@@ -276,8 +276,8 @@ def _bound(node: fx.Node) -> tuple[torch._ops.OpOverload, dict[str, Any]]:
 
 
 def _owner(node: fx.Node) -> fx.Node:
-    """The node whose memory ``node`` is a view of."""
-    while node.op == "call_function":
+    """The node whose memory ``node`` is a view of, in the same element type."""
+    while node.op == "call_function" and node.target is not torch.ops.aten.view.dtype:
         source = node.args[0] if node.target is operator.getitem else node
         if not isinstance(source, fx.Node) or not getattr(source.target, "is_view", False):
             break

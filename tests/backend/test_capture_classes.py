@@ -137,6 +137,15 @@ def test_is_as_strided_scatter_into_memory_as_eager_has_it(backend: ACALSimBacke
     check(backend, lambda x: torch.as_strided_scatter(x + 1, torch.zeros(2), (2,), (2,), 1), (x23,))
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.float64])
+def test_is_a_window_into_elements_of_another_type_as_eager_has_it(backend: ACALSimBackend, dtype: torch.dtype) -> None:
+    def viewed(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        bits = (x + 0.5).view(dtype)
+        return bits[:2, :1] * torch.as_strided(bits, (2, 1), (1, 1)), torch.as_strided(bits[1:], (1, 2), (1, 1), 2) * 1
+
+    check(backend, viewed, (torch.randn(4, 4),))
+
+
 WINDOWS: list[Callable[..., Any]] = [
     lambda y: torch.as_strided(y, (2,), (1,)),
     lambda y: torch.as_strided(y, (2, 1), (1, 0)),
