@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
@@ -129,37 +130,45 @@ def _sliced(source: View, op: ACALSimOp, shape: tuple[int, ...]) -> View:
     return _window(source, axis, start if shape[axis] else 0, shape[axis], op.attrs.get("step", 1))
 
 
-class SliceScatter(Operator):
-    """slice_scatter(self, src, dim, start, end, step): self with src in place of a slice."""
+class _WindowScatter(Operator):
+    """self with src in place of a window into it."""
 
-    op_type = ACALSimOpType.SLICE_SCATTER
     only_moves = True
-    targets = ("aten.slice_scatter.default",)
+
+    @abstractmethod
+    def window(self, out: View, op: ACALSimOp, dims: tuple[int, ...]) -> View:
+        """The window of ``out`` that has src's dims."""
 
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
         out, source = to.define(op.outputs[0]), to.view(op.inputs[1])
         to.copy(to.view(op.inputs[0]), out)
         if source.numel:
-            to.copy(source, _sliced(out, op, source.dims))
+            to.copy(source, self.window(out, op, source.dims))
 
 
-class DiagonalScatter(Operator):
-    """diagonal_scatter(self, src, offset, dim1, dim2): self with src in place of a diagonal, which is its last axis."""
+class SliceScatter(_WindowScatter):
+    """slice_scatter(self, src, dim, start, end, step): src in place of a slice."""
+
+    op_type = ACALSimOpType.SLICE_SCATTER
+    targets = ("aten.slice_scatter.default",)
+
+    def window(self, out: View, op: ACALSimOp, dims: tuple[int, ...]) -> View:
+        return _sliced(out, op, dims)
+
+
+class DiagonalScatter(_WindowScatter):
+    """diagonal_scatter(self, src, offset, dim1, dim2): src in place of a diagonal, which is its last axis."""
 
     op_type = ACALSimOpType.DIAGONAL_SCATTER
-    only_moves = True
     targets = ("aten.diagonal_scatter.default",)
 
-    def lower(self, op: ACALSimOp, to: Lowering) -> None:
-        out, source = to.define(op.outputs[0]), to.view(op.inputs[1])
-        to.copy(to.view(op.inputs[0]), out)
+    def window(self, out: View, op: ACALSimOp, dims: tuple[int, ...]) -> View:
         rank, offset = len(out.dims), op.attrs.get("offset", 0)
         down, across = normal_axis(op.attrs.get("dim1", 0), rank), normal_axis(op.attrs.get("dim2", 1), rank)
         first = offset * out.strides[across] if offset > 0 else -offset * out.strides[down]
         kept = [i for i in range(rank) if i not in (down, across)]
         strides = (*(out.strides[i] for i in kept), out.strides[down] + out.strides[across])
-        if source.numel:
-            to.copy(source, replace(out, dims=source.dims, strides=strides, offset=first * out.dtype.itemsize))
+        return replace(out, dims=dims, strides=strides, offset=first * out.dtype.itemsize)
 
 
 class Select(_ViewOperator):
