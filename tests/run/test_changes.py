@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +30,16 @@ needs_kernel = pytest.mark.skipif(
     write_watch().generation(_probe.data_ptr(), _probe.nbytes) is None,
     reason="Linux 6.7 or newer and a container that allows userfaultfd tell which pages were written",
 )
+
+
+def remap(address: int, nbytes: int) -> None:
+    """Fresh private pages in the place of others."""
+    mmap_at = ctypes.CDLL(None, use_errno=True).mmap
+    mmap_at.restype = ctypes.c_void_p
+    mmap_at.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long
+    fixed = 0x10
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | fixed
+    assert mmap_at(address, nbytes, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0) == address
 
 
 def by_system_call(tensor: torch.Tensor, tmp_path: Path) -> None:
@@ -89,6 +102,24 @@ def test_is_what_was_not_written_not_read(monkeypatch: pytest.MonkeyPatch) -> No
         for _ in range(5):
             cache.bind(tensor)
     assert hashed == [tensor.nbytes]
+
+
+@needs_kernel
+def test_is_memory_watched_at_once_that_was_given_back_in_part_and_mapped_anew() -> None:
+    """As the heap does when it shrinks and grows: the first pages stay watched, the rest is new."""
+    with contextlib.closing(mmap.mmap(-1, 2 * LEAST_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)) as memory:
+        view = (ctypes.c_char * len(memory)).from_buffer(memory)
+        address = ctypes.addressof(view)
+        for written in (0, LEAST_BYTES):  # where the first write is looked for, and where it is not
+            first = write_watch().generation(address, len(memory))
+            remap(address + LEAST_BYTES, LEAST_BYTES)
+            memory[written] = 1
+            second = write_watch().generation(address, len(memory))
+            assert first is not None
+            assert second is not None
+            assert second > first
+            assert write_watch().generation(address, len(memory)) == second
+        del view
 
 
 @needs_kernel

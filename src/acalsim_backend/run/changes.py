@@ -56,24 +56,30 @@ class WriteWatch:
         if self._faults < 0 or high - low < LEAST_BYTES or self._process != os.getpid():
             return None
         with self._lock:
-            key = (low, high)
-            known = self._generations.get(key)
-            try:
-                if known is None:
-                    if len(self._generations) >= _MOST_RANGES:
-                        self._generations.clear()
-                    for other in [(a, h) for a, h in self._generations if low < h and a < high]:
-                        del self._generations[other]  # given back, or other storages over the same memory
-                    if not _is_private(low, high):
-                        return None
-                    self._register(low, high)
-                if known is None or self._is_written(low, high):
-                    self._protect(low, high)
-                    known = self._generations[key] = next(self._numbers)
-            except OSError:  # unmapped, or mapped anew and not registered
-                self._generations.pop(key, None)
+            known = self._generations.get((low, high))
+            if known is not None:
+                with contextlib.suppress(OSError):  # parts of it were given back since and mapped anew
+                    return self._renewed(low, high) if self._is_written(low, high) else known
+                del self._generations[low, high]
+            return self._begin(low, high)
+
+    def _begin(self, low: int, high: int) -> int | None:
+        if len(self._generations) >= _MOST_RANGES:
+            self._generations.clear()
+        for other in [(a, h) for a, h in self._generations if low < h and a < high]:
+            del self._generations[other]  # given back, or other storages over the same memory
+        try:
+            if not _is_private(low, high):
                 return None
-            return known
+            self._register(low, high)
+            return self._renewed(low, high)
+        except OSError:  # a part of it is no memory
+            return None
+
+    def _renewed(self, low: int, high: int) -> int:
+        self._protect(low, high)
+        self._generations[low, high] = number = next(self._numbers)
+        return number
 
     def _open(self) -> None:
         if not _USERFAULTFD:
