@@ -59,9 +59,6 @@ def measure(name: str, hardware: str, repeat: int) -> dict[str, object]:
     tensors = {id(t): t for t in (*model.parameters(), *model.buffers())}
     weights = sum(t.nbytes for t in tensors.values()) / MIB
     config = HardwareConfig.load(hardware)
-    needed = int(1.25 * weights) + 512
-    if needed > config.dram.size_mib:
-        config = HardwareConfig.load(hardware, {"dram.size_mib": str(needed)})
     backend = ACALSimBackend(mode="simulate", hardware=config)
     compiled = torch.compile(model, backend=backend)
     with torch.no_grad(), warnings.catch_warnings():

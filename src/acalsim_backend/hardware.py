@@ -121,7 +121,7 @@ class DmaConfig:
 class DramConfig:
     """Main memory, shared by the RISC-V core and the accelerator."""
 
-    size_mib: int = _f(1024, "MiB", "guest RAM", 65, 1 << 24)
+    size_mib: int = _f(65536, "MiB", "guest RAM; the host's memory is taken as it is used", 65, 1 << 24)
     preset: Literal["simple", "ideal", "DDR4-2400", "LPDDR5-6400", "HBM2"] = _f(
         "simple", "name", "latency and bandwidth alone, no limits at all, or a DRAM standard simulated per burst"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -25,8 +26,9 @@ def raw_bytes(tensor: torch.Tensor) -> Bytes:
     if tensor.numel() == 0:
         return np.empty(0, np.uint8)
     dense = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    data: Bytes = dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy()
-    return data
+    memory: Any = (ctypes.c_uint8 * dense.nbytes).from_address(dense.data_ptr())
+    memory.owner = dense  # ``Tensor.numpy`` would forbid to resize the caller's storage
+    return np.frombuffer(memory, np.uint8)
 
 
 def tensor_of(value: Any, what: str) -> torch.Tensor:

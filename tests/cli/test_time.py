@@ -144,7 +144,7 @@ def test_does_the_progress_of_several_layers_add_up() -> None:
 
 
 def test_does_a_layer_beyond_guest_ram_name_the_size_that_holds_it(acalsim: Command) -> None:
-    run = acalsim("time", "gemm", "20000", "20000", "100")
+    run = acalsim("time", "gemm", "20000", "20000", "100", "--set", "dram.size_mib=1024")
     assert (run.returncode, run.stdout) == (3, "")
     assert (
         "gemm: its tensors need 1,606 MiB of guest RAM, dram.size_mib is 1,024; add --set dram.size_mib=" in run.stderr

@@ -65,6 +65,10 @@ class GuardedMemory:
         self.array = self._whole[GUARD_BYTES:-GUARD_BYTES]
         self.array[:] = 0
         self.host_address = int(self.array.ctypes.data)
+        self.detached = 0
+
+    def piece(self, low: int, high: int) -> GuardedMemory | None:
+        return self if self.base <= low and high <= self.base + self.size else None
 
     def view(self, address: int, nbytes: int) -> npt.NDArray[np.uint8]:
         offset = address - self.base

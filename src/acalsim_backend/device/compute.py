@@ -65,6 +65,7 @@ class ComputeDevice(Device):
         self._timer = timer
         self._supported = set(hardware.accelerator.ops) | {Opcode.BARRIER.name.lower()}
         self._prepared: dict[bytes, _Prepared] = {}
+        self._detached = memory.detached
         super().__init__(hardware)
         self._readers |= {
             Register.ID: lambda: DEVICE_ID,
@@ -113,6 +114,11 @@ class ComputeDevice(Device):
         self._in_flight: list[int] = []  # completion times of commands between HEAD and TAIL, rising
         self._irq_enable = 0
         self._irq_done = False
+
+    @property
+    def takes_regions(self) -> bool:
+        """Whether operands may lie in regions beside RAM."""
+        return self._functional.takes_regions
 
     @property
     def busy_since(self) -> int:
@@ -223,6 +229,9 @@ class ComputeDevice(Device):
 
     def _prepare(self, entry: QueueEntry, before: Sequence[_Prepared]) -> _Prepared:
         data = read_command(self._memory, entry.command)
+        if self._memory.detached != self._detached:
+            self._prepared.clear()  # some task may be one on memory that is gone
+            self._detached = self._memory.detached
         prepared = self._prepared.get(data)
         if prepared is None:
             command = validate(data, self._memory)

@@ -158,20 +158,23 @@ def _check_view(name: str, role: Role, view: View, memory: Memory) -> None:
             Status.UNALIGNED, f"{name} at {view.offset:#x} is not aligned to {view.dtype.itemsize} bytes", view.offset
         )
     low, high = view.extent
-    if low < memory.base or high > memory.base + memory.size:
+    piece = memory.piece(low, high)
+    if piece is None:
         raise CommandError(
             Status.BAD_ADDRESS,
             f"{name} {view.dims} at {view.offset:#x} covers {low:#x} to {high:#x}, outside RAM {memory.base:#x} to "
             f"{memory.base + memory.size:#x}",
             view.offset,
         )
-    if view.numel > memory.size:
+    if view.numel > max(memory.size, piece.size):
         raise CommandError(Status.BAD_SHAPE, f"{name}: {view.numel} elements, more than RAM has bytes")
     if role is Role.OUT:
         if _overlaps_itself(view):
             raise CommandError(Status.BAD_SHAPE, f"{name}: elements of {view.dims} by {view.strides} overlap")
         if low < high and memory.is_protected(low, high):
-            raise CommandError(Status.BAD_ADDRESS, f"{name} at {view.offset:#x} would overwrite code", view.offset)
+            raise CommandError(
+                Status.BAD_ADDRESS, f"{name} at {view.offset:#x} would overwrite code or weights", view.offset
+            )
 
 
 def _overlaps_itself(view: View) -> bool:

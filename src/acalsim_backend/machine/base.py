@@ -6,9 +6,10 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from acalsim_backend.device.device import Device
+from acalsim_backend.device.memory import Region
 from acalsim_backend.errors import UnknownNameError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.machine.elf import FIRMWARE
@@ -56,6 +57,19 @@ class Machine(Protocol):
 
     def close(self) -> None:
         """Give back what the machine holds of the host."""
+        ...
+
+
+@runtime_checkable
+class RegionMachine(Machine, Protocol):
+    """A machine that can show memory of this process to the guest, beside its RAM."""
+
+    def attach(self, region: Region) -> None:
+        """Map a region, for reading."""
+        ...
+
+    def detach(self, region: Region) -> None:
+        """Unmap it."""
         ...
 
 

@@ -50,6 +50,7 @@ except ImportError as error:
 
     raise MissingToolError(f"machine unicorn: {error}; pip install unicorn, or use machine native") from None
 
+from acalsim_backend.device.memory import Region
 from acalsim_backend.device.registers import (
     DEVICE_BASE,
     DEVICE_SIZE,
@@ -175,6 +176,14 @@ class Core:
             self._guarded(write, offset, size, value)
 
         self._uc.mmio_map(address, DEVICE_SIZE, on_read, None, on_write, None)
+
+    def map_memory(self, address: int, size: int, host_address: int) -> None:
+        """Show whole pages of this process at ``address``, for reading alone."""
+        self._uc.mem_map_ptr(address, size, UC_PROT_READ, host_address)
+
+    def unmap_memory(self, address: int, size: int) -> None:
+        """Undo ``map_memory``."""
+        self._uc.mem_unmap(address, size)
 
     def close(self) -> None:
         """Give the emulator back now: its callbacks and this object refer to each other."""
@@ -333,6 +342,14 @@ class UnicornMachine:
         if self._core.trap is not None:
             raise self._trapped(self._core.trap)
         return self._uart.decode(errors="replace")
+
+    def attach(self, region: Region) -> None:
+        """Map a region of the RAM's for reading."""
+        self._core.map_memory(region.base, region.size, region.host_address)
+
+    def detach(self, region: Region) -> None:
+        """Unmap it."""
+        self._core.unmap_memory(region.base, region.size)
 
     def close(self) -> None:
         """Give the emulator back."""

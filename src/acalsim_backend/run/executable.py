@@ -88,13 +88,15 @@ class Executable:
         if self.generated is not None:
             return self.generated.run(self.snapshot(args)), self._prepare_weights(args)
         bindings: dict[int, Block | np.ndarray[Any, Any]] = {}
-        held: list[Resident] = []  # a resident's block is bound by address alone
+        weights: dict[int, torch.Tensor] = {}
         for number, position in self.interface.arguments.items():
+            value = _argument(args, position, self.program.tensors[number])
             if self.program.tensors[number].kind is TensorKind.WEIGHT:
-                held.append(self._weights.bind(_argument(args, position, self.program.tensors[number])))
-                bindings[number] = held[-1].block
+                weights[number] = value
             else:
-                bindings[number] = raw_bytes(_argument(args, position, self.program.tensors[number]))
+                bindings[number] = raw_bytes(value)
+        held = self._weights.bind_all(list(weights.values()))  # a resident's block is bound by address alone
+        bindings.update((number, resident.block) for number, resident in zip(weights, held, strict=True))
         prepared = self._prepare_weights(args)
         bindings.update(prepared)
         if self._loaded is None:

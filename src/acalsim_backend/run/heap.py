@@ -32,14 +32,15 @@ class Heap:
         self._ram = ram
         self._free: list[tuple[int, int]] = [(ram.base + RESERVED_BYTES, ram.size - RESERVED_BYTES)]
         self._used: dict[int, tuple[int, weakref.finalize[..., Block]]] = {}  # bytes taken, a multiple of ALIGNMENT
+        self._elsewhere = 0  # bytes
         self._dropped: deque[int] = deque()
         """Addresses of blocks that were garbage collected, at whatever moment that happened."""
 
     @property
     def free_bytes(self) -> int:
-        """Bytes that are not allocated, in all holes together."""
+        """Bytes that may still be allocated, in all holes together."""
         self.collect()
-        return sum(size for _, size in self._free)
+        return max(sum(size for _, size in self._free) - self._elsewhere, 0)
 
     def allocate(self, nbytes: int, purpose: str = "a block") -> Block:
         """A block whose contents are undefined.
@@ -49,8 +50,9 @@ class Heap:
         """
         self.collect()
         taken = aligned(max(nbytes, 1))
+        fits = self.free_bytes >= taken
         for i, (address, size) in enumerate(self._free):
-            if size >= taken:
+            if size >= taken and fits:
                 if size == taken:
                     del self._free[i]
                 else:
@@ -60,8 +62,21 @@ class Heap:
                 finalizer.atexit = False
                 self._used[address] = taken, finalizer
                 return block
+        raise self._full(taken, purpose)
+
+    def count(self, nbytes: int, purpose: str = "a block") -> None:
+        """Count what takes its share of the RAM's size, but lies elsewhere; negative: no longer.
+
+        Raises:
+            CapacityError: as ``allocate`` does.
+        """
+        if nbytes > self.free_bytes:
+            raise self._full(nbytes, purpose)
+        self._elsewhere += nbytes
+
+    def _full(self, taken: int, purpose: str) -> CapacityError:
         largest = max((size for _, size in self._free), default=0)
-        raise CapacityError(
+        return CapacityError(
             f"{purpose} needs {_mib(taken)} of guest RAM, {_mib(self.free_bytes)} are free "
             f"(largest hole {_mib(largest)}) of dram.size_mib = {self._ram.size >> 20}; "
             f"set dram.size_mib to {self._enough(taken)} or more"
@@ -97,7 +112,7 @@ class Heap:
     def _enough(self, taken: int) -> int:
         """A RAM size in MiB at which ``taken`` bytes would have fitted behind everything that is allocated now."""
         end = max((a + s for a, (s, _) in self._used.items()), default=self._ram.base + RESERVED_BYTES)
-        return -(-(end - self._ram.base + taken) >> 20)
+        return -(-(end - self._ram.base + self._elsewhere + taken) >> 20)
 
 
 def _mib(nbytes: int) -> str:

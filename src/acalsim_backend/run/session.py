@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import weakref
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,12 @@ import numpy.typing as npt
 from acalsim_backend.device.compute import ComputeDevice
 from acalsim_backend.device.device import Device, EchoDevice
 from acalsim_backend.device.functional import create_functional
+from acalsim_backend.device.memory import Region
 from acalsim_backend.device.validate import read_command
 from acalsim_backend.errors import CapacityError, InputError, MachineError, UsageError
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.locks import Rank, make_lock
-from acalsim_backend.machine.base import Platform, find_machine
+from acalsim_backend.machine.base import Platform, RegionMachine, find_machine
 from acalsim_backend.machine.memory import Bytes, Ram
 from acalsim_backend.program.commands import Host, decode
 from acalsim_backend.program.enums import Status
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 SIGNALLING_NAN = 0x7FA0_7FA0
 """f32 bits of what memory holds before it is written: NaN as f32, as bf16 and as f16, too, and 5.8e306 as f64."""
+
+_T = TypeVar("_T")
 
 _BUFFERED = frozenset({TensorKind.CONSTANT, TensorKind.INPUT, TensorKind.OUTPUT})
 _COPIED_OUT = frozenset({TensorKind.OUTPUT, TensorKind.ARENA})
@@ -75,6 +79,13 @@ class LoadedProgram:
     def read_header(self) -> ImageHeader:
         """The header as the guest left it."""
         return ImageHeader.decode_from(self.image.array[: ImageHeader.sizeof()].tobytes())
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Pages of this process that the guest sees, for as long as somebody holds this."""
+
+    region: Region
 
 
 class _Running:
@@ -167,9 +178,13 @@ class Session:
         self._machine = machine_class(Platform(self.ram, hardware, self._devices, running.host_call, settings))
         for device in accelerators(self._devices):
             device.host_call = running.host_call
+        may_map = all(device.takes_regions for device in accelerators(self._devices))
+        self._mapper = self._machine if may_map and isinstance(self._machine, RegionMachine) else None
         self._programs: weakref.WeakValueDictionary[int, LoadedProgram] = weakref.WeakValueDictionary()
         self._caches: weakref.WeakSet[Reclaimable] = weakref.WeakSet()
         self._arena: Block | None = None
+        self._dropped: deque[Region] = deque()
+        """Regions whose windows were garbage collected, at whatever moment that happened."""
         self._closed = False
         self._process = os.getpid()
         _sessions.add(self)
@@ -191,6 +206,7 @@ class Session:
             gc.collect()  # models and what PyTorch compiled for them refer to each other
             for cache in list(self._caches):
                 cache.reclaim()
+            self._close_windows()
             self._heap.collect()
 
     def allocate(self, nbytes: int, purpose: str = "a block") -> Block:
@@ -201,11 +217,43 @@ class Session:
         """
         with self.lock:
             self._check_usable()
-            try:
-                return self._heap.allocate(nbytes, purpose)
-            except CapacityError:
-                self.reclaim()
-                return self._heap.allocate(nbytes, purpose)
+            return self._within_capacity(lambda: self._heap.allocate(nbytes, purpose))
+
+    def _within_capacity(self, take: Callable[[], _T]) -> _T:
+        """What ``take`` gives, and if guest RAM is full, once more after all was given back that nobody needs."""
+        try:
+            return take()
+        except CapacityError:
+            self.reclaim()
+            return take()
+
+    @property
+    def takes_regions(self) -> bool:
+        """Whether memory of this process can be shown to the guest instead of being copied."""
+        return self._mapper is not None
+
+    def show(self, host_address: int, nbytes: int) -> Window:
+        """Show whole pages of this process to the guest, for reading, as long as somebody holds the result.
+
+        Before each run and each call of this, what nobody holds is taken away; until then the pages must stay.
+        """
+        with self.lock:
+            self._check_usable()
+            assert self._mapper is not None
+            self._close_windows()
+            self._within_capacity(lambda: self._heap.count(nbytes, "a weight"))
+            window = Window(self.ram.attach(host_address, nbytes))
+            self._mapper.attach(window.region)
+            weakref.finalize(window, self._dropped.append, window.region).atexit = False
+            return window
+
+    def _close_windows(self) -> None:
+        while self._dropped:
+            region = self._dropped.popleft()
+            if self._mapper is not None:
+                self._mapper.detach(region)
+            self.ram.detach(region)
+            self._heap.count(-region.size)
 
     def free(self, block: Block) -> None:
         """Give a block back now."""
@@ -267,6 +315,7 @@ class Session:
             return self._run(loaded, bindings)
 
     def _run(self, loaded: LoadedProgram, bindings: Mapping[int, Block | npt.NDArray[Any]]) -> RunResult:
+        self._close_windows()
         self._bind(loaded, bindings)
         for device in self._devices:
             device.reset()
@@ -311,6 +360,7 @@ class Session:
             if not self._is_foreign():  # the process that we were forked from still uses it
                 self._machine.close()
             # guest RAM goes with the last block that somebody holds
+            self._mapper = None
             del self._machine, self._devices, self._running, self._heap, self.ram
             self._arena = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import ClassVar
 
 from acalsim_backend.device.functional.task import Task
 from acalsim_backend.device.kernels import Kernels
@@ -16,6 +17,7 @@ class NativeFunctional:
     """See :class:`acalsim_backend.device.functional.task.Functional`."""
 
     name = "native"
+    takes_regions: ClassVar[bool] = False
 
     def __init__(self, memory: Memory) -> None:
         self._kernels = Kernels(memory)

@@ -33,14 +33,14 @@ def nothing() -> None:
 
 
 class Operands:
-    """Tensors on RAM for the views of one command.
+    """Tensors on guest memory for the views of one command.
 
+    ``pieces`` gives the address of the piece of memory that a range lies in, and its elements as each dtype.
     PyTorch has no negative strides: such operands go through a copy before or after the task, which ``wrap`` adds.
     """
 
-    def __init__(self, flat: dict[DType, Tensor], base: int) -> None:
-        self._flat = flat
-        self._base = base
+    def __init__(self, pieces: Callable[[int, int], tuple[int, dict[DType, Tensor]]]) -> None:
+        self._pieces = pieces
         self._before: list[Task] = []
         self._after: list[Task] = []
 
@@ -76,10 +76,11 @@ class Operands:
     def _ascending(self, view: View, dims: Sequence[int]) -> tuple[Tensor, list[int]]:
         """The elements with every stride made positive, and the axes along which that turned them round."""
         flipped = [i for i, (d, s) in enumerate(zip(dims, view.strides, strict=True)) if s < 0 and d > 1]
-        first = (view.offset - self._base) // view.dtype.itemsize
+        base, elements = self._pieces(*view.extent)
+        first = (view.offset - base) // view.dtype.itemsize
         first += sum((dims[i] - 1) * view.strides[i] for i in flipped)
         strides = [abs(s) for s in view.strides]
-        return torch.as_strided(self._flat[view.dtype], tuple(dims), strides, first), flipped
+        return torch.as_strided(elements[view.dtype], tuple(dims), strides, first), flipped
 
 
 def sequence(tasks: Sequence[Task]) -> Task:
