@@ -45,7 +45,7 @@ def cpu(call: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def measure(name: str, hardware: str, repeat: int) -> dict[str, object]:
+def measure(name: str, hardware: str, repeat: int, dtype: str) -> dict[str, object]:
     """The row of one model; sizes in MiB, ``error`` relative to each output's largest value."""
     time.perf_counter = time.process_time  # so that the parts in a report are processor time as well
     import torch
@@ -55,6 +55,7 @@ def measure(name: str, hardware: str, repeat: int) -> dict[str, object]:
     from acalsim_backend.models import load_target
 
     torch.set_num_threads(1)
+    torch.set_default_dtype(getattr(torch, dtype))
     model, inputs = load_target(name)
     tensors = {id(t): t for t in (*model.parameters(), *model.buffers())}
     weights = sum(t.nbytes for t in tensors.values()) / MIB
@@ -99,6 +100,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="MODEL", help="default: all but the three smallest")
     parser.add_argument("--hw", default="edge")
     parser.add_argument("--repeat", type=int, default=5, help="timed calls of each kind")
+    parser.add_argument("--dtype", default="float32", help="of weights and activations")
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
     parser.add_argument("--in-process", action="store_true", help="measure one model here and print it as JSON")
     arguments = parser.parse_args()
@@ -107,14 +109,14 @@ def main() -> int:
         if name not in CATALOGUE:
             parser.error(f"unknown model {name!r}: known: {', '.join(CATALOGUE)}")
     if arguments.in_process:
-        print(json.dumps(measure(names[0], arguments.hw, arguments.repeat)))
+        print(json.dumps(measure(names[0], arguments.hw, arguments.repeat, arguments.dtype)))
         return 0
 
     print("processor seconds on one thread; weights and peak memory in MiB")
     print(f"{'model':<16}" + "".join(f"{title:>{width}}" for title, _, width, _ in COLUMNS))
     rows, failed = [], []
     for name in names:
-        command = [sys.executable, __file__, name, "--in-process", "--hw", arguments.hw]
+        command = [sys.executable, __file__, name, "--in-process", "--hw", arguments.hw, "--dtype", arguments.dtype]
         child = subprocess.run(
             [*command, "--repeat", str(arguments.repeat)],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -129,6 +131,8 @@ def main() -> int:
         rows.append(json.loads(child.stdout.splitlines()[-1]))
         cells = (f"{rows[-1][key]:>{width}{form}}" for _, key, width, form in COLUMNS)
         print(f"{name:<16}" + "".join(cells), flush=True)
+    if rows:
+        print(f"geometric mean of the ratios: {statistics.geometric_mean([row['ratio'] for row in rows]):.2f}")
     for row in rows:
         if row["host_operators"]:
             print(f"{row['name']} on the host: {', '.join(row['host_operators'])}")

@@ -103,7 +103,7 @@ CATALOGUE = {
         _huggingface("distilbert", "encoder, 6 layers", 66_362_880, Input((1, 128), 30_522), Input((1, 128), 2)),
         _huggingface("gpt2", "language model, 12 layers", 124_439_808, Input((1, 128), 50_257)),
         _huggingface("llama", "language model, 6 layers", 86_910_720, Input((1, 64), 32_000)),
-        _huggingface("llama_853m", "16 layers", 852_559_872, Input((1, 64), 32_000)),
+        _huggingface("llama_1b", "language model, 22 layers", 1_100_048_384, Input((1, 64), 32_000)),
         _huggingface("qwen2", "4 layers of Qwen2 0.5B", 195_785_088, Input((1, 64), 151_936)),
         _huggingface("mixtral", "mixture of 8 experts, 2 layers", 7_214_336, Input((1, 32), 1024)),
         _huggingface("t5_small", "encoder and decoder", 60_506_624, Input((1, 64), 32_128), Input((1, 32), 32_128)),

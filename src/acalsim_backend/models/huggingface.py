@@ -37,12 +37,12 @@ _LLAMA_87M = {
     "num_attention_heads": 12,
     "num_key_value_heads": 4,
 }
-_LLAMA_853M = {
+_LLAMA_1B = {  # of TinyLlama 1.1B
     "hidden_size": 2048,
     "intermediate_size": 5632,
-    "num_hidden_layers": 16,
+    "num_hidden_layers": 22,
     "num_attention_heads": 32,
-    "num_key_value_heads": 8,
+    "num_key_value_heads": 4,
 }
 
 ARCHITECTURES = {
@@ -54,7 +54,7 @@ ARCHITECTURES = {
     ),
     "gpt2": Architecture("GPT2LMHeadModel", "GPT2Config", ("input_ids",), ("logits",), options=_NO_CACHE),
     "llama": Architecture("LlamaForCausalLM", "LlamaConfig", ("input_ids",), ("logits",), _LLAMA_87M, _NO_CACHE),
-    "llama_853m": Architecture("LlamaForCausalLM", "LlamaConfig", ("input_ids",), ("logits",), _LLAMA_853M, _NO_CACHE),
+    "llama_1b": Architecture("LlamaForCausalLM", "LlamaConfig", ("input_ids",), ("logits",), _LLAMA_1B, _NO_CACHE),
     "qwen2": Architecture(
         "Qwen2ForCausalLM",
         "Qwen2Config",
