@@ -246,7 +246,8 @@ class ACALSimBackend:
                 log.warning("the C is for the shapes of the first call")
             elif [_shape(a) for a in graph.examples] != [_shape(v) for v in values]:
                 raise InputError("arguments that share memory and are written to; clone them before the call")
-            values += [step(values[position]) for position, step in captured.windows]
+            for derive in captured.derived:
+                values.append(derive(values))
             shape = compile_captured(self, captured, values)
             self.enter(None, shape)
             written = self._generator.generate(shape.ir, shape.name)

@@ -19,7 +19,8 @@ from torch.autograd import forward_ad
 from acalsim_backend import files
 from acalsim_backend.errors import UnsupportedError
 from acalsim_backend.front import watch
-from acalsim_backend.front.captured import CapturedGraph, Output, OutputKind, ViewStep, no_modes
+from acalsim_backend.front.captured import CapturedGraph, Output, OutputKind, no_modes
+from acalsim_backend.front.draws import Draw
 from acalsim_backend.front.dynamo import AotGraph, static_inputs
 from acalsim_backend.ir import ACALSimIR
 from acalsim_backend.ops.evaluate import evaluate, is_pytorchs
@@ -87,7 +88,7 @@ class Shape:
     ir: ACALSimIR
     linked: Linked
     outputs: tuple[Output, ...]
-    windows: tuple[tuple[int, ViewStep], ...] = ()
+    derived: tuple[Callable[[Sequence[Any]], torch.Tensor], ...] = ()
     executable: Executable | None = None
     compile_s: float = 0.0
     runs: int = 0
@@ -162,7 +163,8 @@ class Graph:
 
     def _run(self, shape: Shape, executable: Executable, args: Sequence[Any], inference: bool) -> list[Any]:
         start = time.perf_counter()
-        args = (*args, *(step(args[position]) for position, step in shape.windows))
+        for derive in shape.derived:
+            args = (*args, derive(args))
         tensors, result = executable.run(args, inference)
         elapsed = time.perf_counter() - start
         is_first = shape.runs == 0
@@ -180,6 +182,11 @@ class Graph:
             machine=self._backend.machine,
             wall_s=wall,
             fallbacks=fallbacks,
+            drawn=[
+                {"op": str(d.target), "source": d.source, "module": d.module}
+                for d in shape.derived
+                if isinstance(d, Draw)
+            ],
         )
         self._backend.record(report)
         if is_first:
@@ -207,7 +214,7 @@ def compile_captured(backend: ACALSimBackend, captured: CapturedGraph, examples:
     if backend.output_dir is not None and backend.mode != "codegen":
         files.write(backend.output_dir / f"{name}.ir", f"{ir}\n")
         files.write(backend.output_dir / f"{name}.opt.ir", f"{linked.compiled.ir}\n")
-    return Shape(name, ir, linked, captured.outputs, captured.windows)
+    return Shape(name, ir, linked, captured.outputs, captured.derived)
 
 
 def _host_call(site: HostCallSite) -> HostCall:

@@ -61,6 +61,19 @@ class ViewStep:
 
 
 @dataclass(frozen=True)
+class Window:
+    """What a step makes of the argument at ``position``."""
+
+    position: int
+    step: ViewStep
+
+    def __call__(self, args: Sequence[Any]) -> torch.Tensor:
+        """The tensor in the argument's memory."""
+        value: torch.Tensor = self.step(args[self.position])
+        return value
+
+
+@dataclass(frozen=True)
 class Output:
     """One result: ``value`` is an argument's position or a Python value.
 
@@ -102,8 +115,8 @@ class CapturedGraph:
     ``graph`` has one placeholder per argument; ``meta["val"]`` of a node is a tensor on the meta device, a tuple of
     them, or a Python number. ``inputs`` are in the order of the arguments; ``numbers`` holds those that are NUMBERs by
     position. ``mutations`` pairs the position of an argument with the node whose value it has after the call.
-    ``constants`` are the targets of ``get_attr`` nodes. ``windows`` are further arguments, behind the caller's: what a
-    step makes of the one at a position.
+    ``constants`` are the targets of ``get_attr`` nodes. ``derived`` are further arguments, behind the caller's: each is
+    made of those before it.
     """
 
     graph: fx.Graph
@@ -112,7 +125,7 @@ class CapturedGraph:
     mutations: tuple[tuple[int, fx.Node], ...] = ()
     constants: Mapping[str, Constant] = field(default_factory=dict)
     numbers: Mapping[int, Any] = field(default_factory=dict)
-    windows: tuple[tuple[int, ViewStep], ...] = ()
+    derived: tuple[Callable[[Sequence[Any]], torch.Tensor], ...] = ()
 
     @property
     def placeholders(self) -> list[fx.Node]:
@@ -216,10 +229,10 @@ def _is_looked_at(node: fx.Node) -> bool:
     )
 
 
-def take_windows(graph: fx.Graph) -> tuple[tuple[int, ViewStep], ...]:
+def take_windows(graph: fx.Graph) -> tuple[Window, ...]:
     """Replace ``as_strided`` of arguments by further arguments: it may reach memory beside their elements."""
     arguments = {n: i for i, n in enumerate(n for n in graph.nodes if n.op == "placeholder")}
-    windows: list[tuple[int, ViewStep]] = []
+    windows: list[Window] = []
     last = next(reversed(arguments), None)
     for node in list(graph.nodes):
         if node.target is not torch.ops.aten.as_strided.default or last is None:
@@ -232,7 +245,7 @@ def take_windows(graph: fx.Graph) -> tuple[tuple[int, ViewStep], ...]:
             last = graph.placeholder(f"window_{len(windows)}")
         last.meta = dict(node.meta)
         arguments[last] = arguments[owner]  # windows may be windows into windows
-        windows.append((arguments[owner], ViewStep(torch.as_strided, (size, stride, offset), {})))
+        windows.append(Window(arguments[owner], ViewStep(torch.as_strided, (size, stride, offset), {})))
         node.replace_all_uses_with(last)
         graph.erase_node(node)
     return tuple(windows)

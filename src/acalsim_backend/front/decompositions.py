@@ -22,7 +22,14 @@ def decomposition_table() -> dict[Any, Any]:
     return {
         overload: _unless_refused(overload, decomposition) if _is_pure(overload) else decomposition
         for overload, decomposition in dict(core_aten_decompositions()).items()
-    } | {torch.ops.aten.pow.Tensor_Scalar: _power_of_truths}
+    } | {
+        torch.ops.aten.pow.Tensor_Scalar: _power_of_truths,
+        torch.ops.aten.normal.Tensor_float: _normal,
+        torch.ops.aten.normal.float_Tensor: _normal,
+        torch.ops.aten.normal.Tensor_Tensor: _normal,
+        torch.ops.aten.multinomial.default: _multinomial,
+        torch.ops.aten.native_dropout.default: _dropout_of_all,
+    }
 
 
 def _power_of_truths(x: torch.Tensor, exponent: Any) -> Any:
@@ -30,6 +37,33 @@ def _power_of_truths(x: torch.Tensor, exponent: Any) -> Any:
     if x.dtype is not torch.bool or not isinstance(exponent, bool):
         return NotImplemented
     return x.clone() if exponent else torch.ones_like(x)
+
+
+def _normal(mean: Any, std: Any = 1.0, generator: Any = None) -> Any:
+    """PyTorch's ``normal``: numbers drawn around 0, then scaled and moved."""
+    if generator is not None:
+        return NotImplemented
+    if not isinstance(std, torch.Tensor):
+        return torch.ops.aten.normal_functional(torch.empty_like(mean), 0, std) + mean
+    like = std if not isinstance(mean, torch.Tensor) else torch.add(mean, std)
+    return torch.ops.aten.normal_functional(torch.empty_like(like)) * std + mean
+
+
+def _dropout_of_all(x: torch.Tensor, p: float, train: bool | None) -> Any:
+    """Dropout with probability 1, for which eager draws nothing."""
+    if p != 1 or train is False:
+        return NotImplemented
+    return x * 0.0, torch.zeros_like(x, dtype=torch.bool)
+
+
+def _multinomial(x: torch.Tensor, num_samples: int, replacement: bool = False, generator: Any = None) -> Any:
+    """PyTorch's ``multinomial`` where it divides by exponential numbers instead of searching in a running sum."""
+    if generator is not None or (replacement and num_samples != 1):
+        return NotImplemented
+    keys = x / torch.ops.aten.exponential(torch.empty_like(x))
+    if num_samples == 1:
+        return keys.argmax(-1, keepdim=True)
+    return keys.topk(num_samples).indices
 
 
 def _is_pure(overload: Any) -> bool:

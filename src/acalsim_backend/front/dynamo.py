@@ -32,6 +32,7 @@ from acalsim_backend.front.captured import (
     take_windows,
 )
 from acalsim_backend.front.decompositions import decomposition_table
+from acalsim_backend.front.draws import take_draws
 from acalsim_backend.front.source import copy_place, source_line
 
 Compiler = Callable[[fx.GraphModule, Sequence[Any]], Callable[..., Any]]
@@ -127,11 +128,14 @@ class AotGraph:
                 _move(graph, args)
             mutations = take_mutations(graph)
             take_back_scattered(graph, share_memory)
-            windows = take_windows(graph)
-            kinds = (*(self._kind(i, value) for i, value in enumerate(args)), *(InputKind.TENSOR for _ in windows))
+            kinds = [self._kind(i, value) for i, value in enumerate(args)]
+            placed = zip(graph.nodes, kinds, args, strict=False)  # arguments come first
+            numbers = {node: value for node, kind, value in placed if kind is InputKind.NUMBER}
+            derived: list[Callable[[Sequence[Any]], torch.Tensor]] = [*take_windows(graph), *take_draws(graph, numbers)]
+            kinds += [InputKind.TENSOR] * len(derived)
             outputs = describe_outputs(graph, kinds, share_memory)
-        numbers = {i: args[i] for i, kind in enumerate(kinds) if kind is InputKind.NUMBER}
-        return CapturedGraph(graph, kinds, outputs, mutations, dict(self._attributes), numbers, windows)
+        known = {i: args[i] for i, kind in enumerate(kinds) if kind is InputKind.NUMBER}
+        return CapturedGraph(graph, tuple(kinds), outputs, mutations, dict(self._attributes), known, tuple(derived))
 
     def _kind(self, position: int, value: Any) -> InputKind:
         if position in self._tokens:

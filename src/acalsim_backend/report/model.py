@@ -115,6 +115,8 @@ class RunReport:
     instructions_retired: int | None
     ops: tuple[OpRow, ...]
     fallbacks: tuple[Mapping[str, Any], ...] = ()
+    drawn: tuple[Mapping[str, Any], ...] = ()
+    """Random tensors that PyTorch's generator drew for the run."""
     wall_s: Mapping[str, float | None] = field(default_factory=dict)
     memoised: bool = False
     channels: tuple[Mapping[str, Any], ...] = ()
@@ -132,6 +134,7 @@ class RunReport:
         machine: str,
         wall_s: Mapping[str, float | None] | None = None,
         fallbacks: Iterable[Mapping[str, Any]] = (),
+        drawn: Iterable[Mapping[str, Any]] = (),
     ) -> Self:
         """The report of ``result``, which came from running ``program`` on ``hardware``."""
         timed = result.instructions_retired is not None
@@ -151,6 +154,7 @@ class RunReport:
             instructions_retired=result.instructions_retired,
             ops=rows,
             fallbacks=tuple(fallbacks),
+            drawn=tuple(drawn),
             wall_s=dict.fromkeys(("eager", "compile", "build", "simulate")) | dict(wall_s or {}),
             memoised=result.memoised,
             channels=tuple(c.to_dict(result.cycles_accelerator_busy or 0, hardware) for c in result.channels),
@@ -206,6 +210,7 @@ class RunReport:
             ops=tuple(ops),
             units=tuple(units),
             fallbacks=tuple(fallback for report in reports for fallback in report.fallbacks),
+            drawn=tuple(draw for report in reports for draw in report.drawn),
             wall_s={name: _sum(report.wall_s.get(name) for report in reports) for name in first.wall_s},
             memoised=any(report.memoised for report in reports),
             channels=(),  # mean bandwidths of runs of different length
@@ -237,6 +242,7 @@ class RunReport:
             known["cycles"] = Cycles(**_known(Cycles, values["cycles"]))
             known["ops"] = tuple(map(_read_row, values["ops"]))
             known["fallbacks"] = tuple(values.get("fallbacks", ()))
+            known["drawn"] = tuple(values.get("drawn", ()))
             known["channels"] = tuple(values.get("channels", ()))
             return cls(**known)
         except (KeyError, TypeError) as error:

@@ -85,4 +85,7 @@ def summary(report: RunReport) -> str:
     for fallback in report.fallbacks:
         place = f" ({fallback['source']})" if fallback.get("source") else ""
         lines.append(("fallback", f"{fallback['op']}{place} ran in PyTorch on the host, its cycles are not counted"))
+    for draw in report.drawn:
+        place = f" ({draw['source']})" if draw["source"] else ""
+        lines.append(("random", f"{draw['op']}{place} was drawn by PyTorch's generator and given to the run"))
     return "\n".join(f"{name:<14}{text}" for name, text in lines)
