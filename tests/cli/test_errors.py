@@ -28,7 +28,8 @@ from cli_support import Command
             2,
             "--json writes a report, and --mode compile makes none",
         ),
-        (["run", "absent.py:f"], 3, "absent.py: no such file; TARGET is a built-in model or file.py:function"),
+        (["run", "absent.py:f"], 3, "absent.py: no such file; TARGET is a built-in model, file.py:function or"),
+        (["run", "hf:absent"], 3, "hf:absent: no such file; hf: takes a config.json, or the folder that one is in"),
         (
             ["run", "models.py"],
             3,

@@ -32,7 +32,9 @@ app = typer.Typer()
 
 @options.command(app)
 def run(
-    target: Annotated[str, typer.Argument(help="Built-in model (see `acalsim models`) or file.py:function.")],
+    target: Annotated[
+        str, typer.Argument(help="Built-in model (see `acalsim models`), file.py:function or hf:config.json.")
+    ],
     hw: Hardware = "edge",
     machine: Annotated[
         str, typer.Option(metavar="NAME", help="unicorn or qemu (with timing), or native (without).")
@@ -92,7 +94,9 @@ def run(
 
 @options.command(app, "compile")
 def compile_(
-    target: Annotated[str, typer.Argument(help="Built-in model (see `acalsim models`) or file.py:function.")],
+    target: Annotated[
+        str, typer.Argument(help="Built-in model (see `acalsim models`), file.py:function or hf:config.json.")
+    ],
     out: Annotated[Path, typer.Option("--out", parser=options.path, metavar="DIR", help="Folder for what is made.")],
     build: Annotated[
         Build, typer.Option(help="image: IR and Program, as text and as guest bytes; c: C sources, Makefile and ELF.")

@@ -22,6 +22,7 @@ from acalsim_backend.errors import InputError, UnknownNameError, one_line, user_
 if TYPE_CHECKING:
     import torch
 
+HUGGINGFACE = "hf:"
 EXPECTED = "(model, inputs): an nn.Module or a function, and a tensor, a tuple of arguments or a dict of named ones"
 
 
@@ -116,7 +117,8 @@ CATALOGUE = {
 
 
 def load_target(target: str, seed: int = 0) -> tuple[torch.nn.Module, tuple[Any, ...]]:
-    """Build what a TARGET names: a built-in model or ``file.py:function``; weights and inputs follow from ``seed``.
+    """Build what a TARGET names: a built-in model, ``file.py:function`` or ``hf:config.json``, a model of the
+    transformers library; weights and inputs follow from ``seed``.
 
     The function takes no argument and returns ``(model, inputs)`` or ``(model, inputs, keyword_inputs)``. The model is
     an ``nn.Module`` or any function of tensors; inputs are one tensor, a tuple or list of arguments of any kind, or a
@@ -126,6 +128,10 @@ def load_target(target: str, seed: int = 0) -> tuple[torch.nn.Module, tuple[Any,
         UnknownNameError: no built-in model of that name.
         InputError: the file or the function cannot be used; says why.
     """
+    if target.startswith(HUGGINGFACE):
+        configured = importlib.import_module(f"{__name__}.configured")
+        loaded: tuple[torch.nn.Module, tuple[Any, ...]] = configured.load(Path(target.removeprefix(HUGGINGFACE)), seed)
+        return loaded
     file, colon, function = target.rpartition(":")
     if not colon and target.endswith(".py"):
         raise InputError(f"{target}: name the function that returns (model, inputs), as in {target}:make_model")
@@ -139,9 +145,12 @@ def load_target(target: str, seed: int = 0) -> tuple[torch.nn.Module, tuple[Any,
 def check_target(target: str) -> None:
     """Refuse a TARGET that cannot be found, before anything slow is imported."""
     file, colon, _ = target.rpartition(":")
-    if colon:
+    if target.startswith(HUGGINGFACE):
+        if not Path(target.removeprefix(HUGGINGFACE)).exists():
+            raise InputError(f"{target}: no such file; hf: takes a config.json, or the folder that one is in")
+    elif colon:
         if not Path(file).is_file():
-            raise InputError(f"{file}: no such file; TARGET is a built-in model or file.py:function")
+            raise InputError(f"{file}: no such file; TARGET is a built-in model, file.py:function or hf:config.json")
     elif not target.endswith(".py") and target not in CATALOGUE:
         raise UnknownNameError("model", target, CATALOGUE)
 
@@ -165,7 +174,7 @@ def build(entry: BuiltIn, seed: int = 0) -> tuple[torch.nn.Module, tuple[torch.T
 
 def _from_file(path: Path, function: str, seed: int) -> tuple[torch.nn.Module, tuple[Any, ...]]:
     if not path.is_file():
-        raise InputError(f"{path}: no such file; TARGET is a built-in model or file.py:function")
+        raise InputError(f"{path}: no such file; TARGET is a built-in model, file.py:function or hf:config.json")
     import torch
 
     with torch.random.fork_rng(devices=[]):
