@@ -27,9 +27,10 @@ from acalsim_backend.ops.evaluate import evaluate, is_pytorchs
 from acalsim_backend.ops.lowering import HostCallSite
 from acalsim_backend.passes import Compiled, Target, compile_ir
 from acalsim_backend.program.interface import Interface
-from acalsim_backend.report.model import RunReport
+from acalsim_backend.report.model import OpRow, RunReport
 from acalsim_backend.run.executable import Executable
 from acalsim_backend.run.host_call import HostCall
+from acalsim_backend.run.timeline import CommandTiming
 from acalsim_backend.tensors import laid_over, raw_bytes, with_strides
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ class Shape:
     executable: Executable | None = None
     compile_s: float = 0.0
     runs: int = 0
+    reported: tuple[list[CommandTiming], tuple[OpRow, ...]] | None = field(default=None, repr=False)
+    """Timings of the latest run and their rows in its report; a run with the same timings has the same rows."""
     used: int = field(default=0, repr=False)
     """When it was last used, counted by ``_clock``."""
 
@@ -174,6 +177,7 @@ class Graph:
             wall["build"] = executable.generated.build_s if is_first else 0.0
             wall["simulate"] -= wall["build"]
         fallbacks = [_fallback(call, elapsed) for call in shape.linked.host_calls]
+        timings, rows = shape.reported or (None, None)
         report = RunReport.build(
             executable.program,
             result,
@@ -182,12 +186,14 @@ class Graph:
             machine=self._backend.machine,
             wall_s=wall,
             fallbacks=fallbacks,
+            rows=rows if timings is result.timings else None,
             drawn=[
                 {"op": str(d.target), "source": d.source, "module": d.module}
                 for d in shape.derived
                 if isinstance(d, Draw)
             ],
         )
+        shape.reported = result.timings, report.ops
         self._backend.record(report)
         if is_first:
             self._backend.warn_of_host_calls(fallbacks)

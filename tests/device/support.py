@@ -36,6 +36,7 @@ class FakeCompletion:
 class FakeTiming:
     cycles: int
     completions: list[FakeCompletion]
+    memoised: bool = False
 
 
 class FakeTimer:

@@ -54,6 +54,30 @@ def test_do_indices_run_freely_around_the_ring_and_around_32_bits() -> None:
     assert bench.device.fault is None
 
 
+def test_is_a_command_read_anew_that_was_written_between_two_equal_doorbells() -> None:
+    bench = Bench()
+    out = bench.heap.allocate(16)
+    view = View(0, DType.I32, (4,), (1,), out.address)
+    first = bench.submit([Fill(view, 3)])[0]
+    for value in (3, 4, 5):
+        command = Fill(view, value, id=0, placement=Placement.ACCELERATOR)
+        first.array[:] = np.frombuffer(command.encode(), np.uint8)
+        bench.device.write(Register.CONTROL, 4, ControlBit.RESET)
+        bench.set_up_queue()
+        bench.device.write(Register.TAIL, 4, 1)
+        assert out.array.view(np.int32).tolist() == [value] * 4
+    assert bench.device.fault is None
+    assert len(bench.device._batches) == 1
+
+
+def test_is_nothing_kept_of_a_doorbell_with_a_bad_command() -> None:
+    bench = Bench()
+    bench.ring_entry(0, RAM_BASE + 4, 0)
+    bench.device.write(Register.TAIL, 4, 1)
+    assert bench.device.fault is not None
+    assert bench.device._batches == {}
+
+
 def test_is_a_full_ring_accepted() -> None:
     bench = Bench()
     case, blocks, commands = _copies(bench, RING)

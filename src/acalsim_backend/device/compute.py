@@ -6,7 +6,7 @@ A device never raises into the machine that drives it: what goes wrong sets ERRO
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from acalsim_backend.device.timing import SegmentTiming
 
 _CACHED_COMMANDS = 16384
+_CACHED_BATCHES = 64
+_BATCH_SPREAD = 8
+"""Commands whose memory is this much sparser than they are are read one by one."""
 
 
 class SegmentTimer(Protocol):
@@ -48,6 +51,17 @@ class _Prepared:
     task: Task = field(repr=False)
 
 
+@dataclass
+class _Batch:
+    """The commands of one doorbell, and ``data``, what memory held from ``low`` on when they were read."""
+
+    commands: list[_Prepared]
+    low: int = 0
+    data: bytes = b""
+    timing: SegmentTiming | None = None
+    """Where it is known and does not change."""
+
+
 class ComputeDevice(Device):
     """The accelerator: fetches commands from a ring in guest memory, executes them there and says how long that took.
 
@@ -65,6 +79,7 @@ class ComputeDevice(Device):
         self._timer = timer
         self._supported = set(hardware.accelerator.ops) | {Opcode.BARRIER.name.lower()}
         self._prepared: dict[bytes, _Prepared] = {}
+        self._batches: dict[bytes, _Batch] = {}
         self._detached = memory.detached
         super().__init__(hardware)
         self._readers |= {
@@ -189,26 +204,45 @@ class ComputeDevice(Device):
             return
         self._retire()
         try:
-            entries = self._entries(tail)
+            ring = self._entries(tail)
         except CommandError as error:
             self._fail(error.status, str(error), address=error.address)
             return
-        commands: list[_Prepared] = []
+        if self._memory.detached != self._detached:
+            self._prepared.clear()  # some task may be one on memory that is gone
+            self._batches.clear()
+            self._detached = self._memory.detached
+        batch = self._batches.get(ring)
         refused: tuple[int, CommandError] | None = None
-        for entry in entries:
-            try:
-                commands.append(self._prepare(entry, commands))
-            except CommandError as error:
-                refused = entry.id, error
-                break
-        self._tail = self._tail + len(commands) & MASK32
-        if commands:
-            self._run(commands)
+        if batch is None or bytes(self._memory.view(batch.low, len(batch.data))) != batch.data:
+            batch, refused = self._read_batch(ring)
+        self._tail = self._tail + len(batch.commands) & MASK32
+        if batch.commands:
+            self._run(batch)
         if refused is not None:
             number, reason = refused
             self._fail(reason.status, str(reason), number, reason.address, reason)
 
-    def _entries(self, tail: int) -> Iterable[QueueEntry]:
+    def _read_batch(self, ring: bytes) -> tuple[_Batch, tuple[int, CommandError] | None]:
+        """The commands of ring entries up to the first bad one, its id and what is wrong with it; kept if none is."""
+        commands: list[_Prepared] = []
+        entries = [QueueEntry(*fields) for fields in _ENTRY.iter_unpack(ring)]
+        for entry in entries:
+            try:
+                commands.append(self._prepare(entry, commands))
+            except CommandError as error:
+                return _Batch(commands), (entry.id, error)
+        low = min((entry.command for entry in entries), default=0)
+        high = max((e.command + len(c.data) for e, c in zip(entries, commands, strict=True)), default=0)
+        if high - low > _BATCH_SPREAD * sum(len(c.data) for c in commands):
+            return _Batch(commands), None
+        batch = _Batch(commands, low, bytes(self._memory.view(low, high - low)))
+        if len(self._batches) >= _CACHED_BATCHES:
+            del self._batches[next(iter(self._batches))]
+        self._batches[ring] = batch
+        return batch, None
+
+    def _entries(self, tail: int) -> bytes:
         """The ring's entries from the last TAIL to the new one."""
         size, count = self._queue_size, tail - self._tail & MASK32
         if size < 1 or size & size - 1:
@@ -224,14 +258,11 @@ class ComputeDevice(Device):
             ring = self._memory.view(self._queue_base, size * stride).tobytes()
         except IndexError as error:
             raise CommandError(Status.BAD_ADDRESS, f"QBASE: {error}", self._queue_base) from None
-        slots = (((self._tail + i) & (size - 1)) * stride for i in range(count))
-        return [QueueEntry(*_ENTRY.unpack_from(ring, slot)) for slot in slots]
+        first, last = (self._tail & (size - 1)) * stride, (tail & (size - 1)) * stride
+        return ring[first:last] if first < last or not count else ring[first:] + ring[:last]
 
     def _prepare(self, entry: QueueEntry, before: Sequence[_Prepared]) -> _Prepared:
         data = read_command(self._memory, entry.command)
-        if self._memory.detached != self._detached:
-            self._prepared.clear()  # some task may be one on memory that is gone
-            self._detached = self._memory.detached
         prepared = self._prepared.get(data)
         if prepared is None:
             command = validate(data, self._memory)
@@ -262,16 +293,19 @@ class ComputeDevice(Device):
             place = f"{command.placement.name.lower()} {command.device}"
             raise CommandError(Status.UNSUPPORTED, f"command for {place} in the queue of accelerator {self.index}")
 
-    def _run(self, commands: Sequence[_Prepared]) -> None:
-        try:
-            timing = self._timer.segment([c.data for c in commands])
-        except ValueError as error:
-            self._fail(Status.UNSUPPORTED, str(error), commands[0].command.id, exception=error)
-            return
+    def _run(self, batch: _Batch) -> None:
+        by_id = {c.command.id: c for c in batch.commands}
+        timing = batch.timing
+        if timing is None:
+            try:
+                timing = self._timer.segment([c.data for c in batch.commands])
+            except ValueError as error:
+                self._fail(Status.UNSUPPORTED, str(error), batch.commands[0].command.id, exception=error)
+                return
+            batch.timing = timing if timing.memoised else None
         start = max([self.now, *self._in_flight[-1:]])
         self._busy_since = self._busy_since if self._in_flight else start
         order = sorted(timing.completions, key=lambda completion: (completion.end, completion.id))
-        by_id = {c.command.id: c for c in commands}
         self.segments.append(SegmentRun(self._cpu_time, tuple(by_id), timing))
         with self._functional.scope():
             for completion in order:

@@ -135,13 +135,18 @@ class RunReport:
         wall_s: Mapping[str, float | None] | None = None,
         fallbacks: Iterable[Mapping[str, Any]] = (),
         drawn: Iterable[Mapping[str, Any]] = (),
+        rows: tuple[OpRow, ...] | None = None,
     ) -> Self:
-        """The report of ``result``, which came from running ``program`` on ``hardware``."""
+        """The report of ``result``, which came from running ``program`` on ``hardware``.
+
+        ``rows`` are those of a report of the same ``result.timings``.
+        """
         timed = result.instructions_retired is not None
-        rows = tuple(
-            _row(program, command, timing, hardware, timed)
-            for command, timing in zip(program.commands, result.timings, strict=True)
-        )
+        if rows is None:
+            rows = tuple(
+                _row(program, command, timing, hardware, timed)
+                for command, timing in zip(program.commands, result.timings, strict=True)
+            )
         cycles = Cycles(result.cycles_total, result.cycles_cpu, result.cycles_accelerator_busy)
         return cls(
             model=model,

@@ -18,7 +18,7 @@ from acalsim_backend.program.commands import Gather, Scatter
 from acalsim_backend.program.enums import Status
 from acalsim_backend.program.image import ImageHeader
 from acalsim_backend.program.program import Program
-from acalsim_backend.run.timeline import CommandTiming, UnitUses, command_timings, unit_uses
+from acalsim_backend.run.timeline import CommandTiming, Timelines, UnitUses, unit_uses
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,19 @@ def read_result(
     records: npt.NDArray[np.uint64],
     outputs: dict[int, Bytes],
     uart: str,
+    timelines: Timelines | None = None,
 ) -> RunResult:
-    """What a timed machine measured: ``header`` and ``records`` as the guest left them, and the devices' segments."""
+    """What a timed machine measured: ``header`` and ``records`` as the guest left them, and the devices' segments.
+
+    ``timelines`` are those of the Program's earlier runs.
+    """
     found = [(number, s) for number, d in enumerate(accelerators(devices)) for s in d.segments]
     found.sort(key=lambda item: item[1].instructions)
     segments = [segment for _, segment in found]
     instructions = header.instret_end - header.instret_begin
     cpu = hardware.cpu_to_device_cycles(instructions)
     accelerator = sum(segment.timing.cycles for segment in segments)
-    timings = command_timings(program.commands, hardware, header.instret_begin, records, segments)
+    timings = (timelines or Timelines()).of(program.commands, hardware, header.instret_begin, records, segments)
     memoised = bool(segments) and all(segment.timing.memoised for segment in segments)
     channels = total_channels(segment.timing.channels for segment in segments)
     units = unit_uses(found, hardware, header.instret_begin)

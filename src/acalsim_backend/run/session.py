@@ -31,7 +31,7 @@ from acalsim_backend.program.program import Program, Tensor, TensorKind
 from acalsim_backend.run.budget import instruction_budget
 from acalsim_backend.run.heap import Block, Heap
 from acalsim_backend.run.result import RunResult, accelerators, command_error, read_result
-from acalsim_backend.run.timeline import untimed
+from acalsim_backend.run.timeline import Timelines, untimed
 
 if TYPE_CHECKING:
     from acalsim_backend.run.memory_trace import MemoryTrace
@@ -66,6 +66,7 @@ class LoadedProgram:
     command_offsets: tuple[int, ...]
     buffers: dict[int, Block]  # CONSTANT, INPUT and OUTPUT tensors
     watchdog: int
+    timelines: Timelines = field(default_factory=Timelines, repr=False)
     bindings: npt.NDArray[np.uint64] = field(init=False, repr=False)
     records: npt.NDArray[np.uint64] = field(init=False, repr=False)
 
@@ -343,7 +344,9 @@ class Session:
         }
         if not self._timed:
             return RunResult(outputs, untimed(loaded.program.commands), None, None, None, None, False, uart)
-        result = read_result(loaded.program, self.hardware, self._devices, header, loaded.records, outputs, uart)
+        result = read_result(
+            loaded.program, self.hardware, self._devices, header, loaded.records, outputs, uart, loaded.timelines
+        )
         if self._memory_trace is not None:
             self._memory_trace.write(loaded.program, result.units)
             result = replace(result, units=tuple(replace(u, accesses=b"") for u in result.units))

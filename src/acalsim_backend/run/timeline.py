@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from acalsim_backend.program.enums import Placement
 
 if TYPE_CHECKING:
     from acalsim_backend._engine import Completion
+    from acalsim_backend.device.timing import SegmentTiming
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,32 @@ def command_timings(
         doorbell = cycles(segments[at].instructions) + waited[at]
         timings.append(CommandTiming(i, command.placement, doorbell + done.start, doorbell + done.end, 0, done))
     return timings
+
+
+class Timelines:
+    """The timings of one Program, computed again only when something ran at another time than the last time."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] = ()
+        self._segments: list[SegmentTiming] = []
+        self._timings: list[CommandTiming] = []
+
+    def of(
+        self,
+        commands: Sequence[Command],
+        hardware: HardwareConfig,
+        instret_begin: int,
+        records: npt.NDArray[np.uint64],
+        segments: Sequence[SegmentRun],
+    ) -> list[CommandTiming]:
+        """What :func:`command_timings` gives; the very same list as before, if it is equal."""
+        ran = np.where(records, records - np.uint64(instret_begin) + np.uint64(1), 0).tobytes()
+        key = ran, [(s.instructions - instret_begin, s.commands) for s in segments]
+        timed = [segment.timing for segment in segments]
+        if key != self._key or any(a is not b for a, b in zip(timed, self._segments, strict=True)):
+            self._timings = command_timings(commands, hardware, instret_begin, records, segments)
+            self._key, self._segments = key, timed
+        return self._timings
 
 
 def unit_uses(
