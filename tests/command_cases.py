@@ -24,12 +24,13 @@ from acalsim_backend.program.commands import (
     Norm,
     Pool2d,
     Reduce,
+    Scan,
     Scatter,
     Softmax,
     Vector,
     VectorInstruction,
 )
-from acalsim_backend.program.enums import Activation, DType, Placement, PoolMode, ReduceOp, ScatterOp, VectorOp
+from acalsim_backend.program.enums import Activation, DType, Placement, PoolMode, ReduceOp, ScanOp, ScatterOp, VectorOp
 from acalsim_backend.program.program import Origin, Program, Tensor, TensorKind
 from acalsim_backend.program.view import View
 from acalsim_backend.tensors import TORCH_DTYPES
@@ -765,6 +766,33 @@ def scatter_propagates_nan(c: Case) -> None:
         out = c.write(table.scatter_reduce(1, index, x, name))
         c.commands.append(Copy(c.read(table), out))
         c.commands.append(Scatter(c.read(x), (c.read(index),), out, 1, batch=1, op=op))
+
+
+@_case
+def scan_sums_and_products(c: Case) -> None:
+    for op, function in ((ScanOp.SUM, torch.cumsum), (ScanOp.PROD, torch.cumprod)):
+        for dtype in (torch.float32, torch.float64, torch.float16, torch.int16):
+            x = c.rand(2, 5, 3, dtype=dtype)
+            for axis in range(3):
+                c.commands.append(Scan(c.read(x), c.write(function(x, axis, dtype=dtype)), op=op, axis=axis))
+    x = c.rand(2, 700, dtype=torch.bool)
+    c.commands.append(Scan(c.read(x), c.write(x.cumsum(1)), axis=1))
+
+
+@_case
+def scan_finds_the_last_extreme(c: Case) -> None:
+    x = torch.tensor([[1.0, -0.0, 1.0, 0.0, torch.nan, 2.0, torch.nan, -3.0]]).repeat(2, 40)
+    for op, function in ((ScanOp.MAX, torch.cummax), (ScanOp.MIN, torch.cummin)):
+        for value in (x, x.double(), x[:, :4].int(), x[:, :4].bool()):
+            extreme, indices = function(value, 1)
+            c.commands.append(Scan(c.read(value), c.write(extreme), c.write(indices), op, axis=1))
+
+
+@_case
+def scan_of_logarithms(c: Case) -> None:
+    x = c.rand(3, 300) * 20
+    x[0, 5], x[1, :3], x[2, 7] = torch.nan, -torch.inf, torch.inf
+    c.commands.append(Scan(c.read(x), c.write(x.logcumsumexp(1)), op=ScanOp.LOGADDEXP, axis=1))
 
 
 @_case

@@ -16,8 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import Bench
 
-from acalsim_backend.program.commands import Conv2d, Copy, Fill, Gather, Gemm, Norm, Pool2d, Reduce, Scatter, Softmax
-from acalsim_backend.program.enums import Activation, DType, PoolMode, ReduceOp, ScatterOp, VectorOp
+from acalsim_backend.program.commands import (
+    Conv2d,
+    Copy,
+    Fill,
+    Gather,
+    Gemm,
+    Norm,
+    Pool2d,
+    Reduce,
+    Scan,
+    Scatter,
+    Softmax,
+)
+from acalsim_backend.program.enums import Activation, DType, PoolMode, ReduceOp, ScanOp, ScatterOp, VectorOp
 from acalsim_backend.program.view import View
 from acalsim_backend.tensors import TORCH_DTYPES
 
@@ -251,6 +263,20 @@ def test_scatter(data: st.DataObject) -> None:
     x, out = _read(draw, case, rows, dtype), _write(draw, case, table, dtype)
     case.commands.append(Copy(_read(draw, case, table, dtype), out))
     case.commands.append(Scatter(x, indices, out, len(indices), batch, op=op))
+    _agree(case, TOLERANCE.get(dtype, 0.0))
+
+
+@given(st.data())
+def test_scan(data: st.DataObject) -> None:
+    draw, case = data.draw, Case("scan", data.draw(st.integers(0, 1000)))
+    shape = tuple(draw(st.lists(st.integers(0, 4), min_size=1, max_size=4)))
+    op, axis = draw(st.sampled_from(list(ScanOp))), draw(st.integers(0, len(shape) - 1))
+    extreme = op in (ScanOp.MAX, ScanOp.MIN)
+    kinds = [*FLOATS, *INTEGERS, torch.bool] if extreme else [*FLOATS, *INTEGERS]
+    dtype = draw(st.sampled_from([torch.float32, torch.bfloat16] if op is ScanOp.LOGADDEXP else kinds))
+    x, out = _read(draw, case, shape, dtype), _write(draw, case, shape, dtype)
+    indices = _write(draw, case, shape, torch.int64) if extreme and draw(st.booleans()) else None
+    case.commands.append(Scan(x, out, indices, op, axis))
     _agree(case, TOLERANCE.get(dtype, 0.0))
 
 

@@ -615,6 +615,15 @@ ROWS = [
         )
         for how in ("prod", "amax", "amin")
     ),
+    Row("CUMSUM", torch.cumsum, along(ALL, special=True)),
+    Row("CUMSUM", lambda x, a, t: x.cumsum(a, dtype=t), narrowed(NUMBERS)),
+    Row("CUMPROD", torch.cumprod, along(ALL, special=True), loose=2),
+    *(
+        exact(name, lambda x, a, f=function, part=part: f(x, a)[part], along(ALL, special=True))
+        for name, function in (("CUMMAX", torch.cummax), ("CUMMIN", torch.cummin))
+        for part in (0, 1)
+    ),
+    Row("LOGCUMSUMEXP", torch.logcumsumexp, along(special=True, low=-20, high=20)),
     exact("SLICE_SCATTER", lambda x, s, *where: torch.slice_scatter(x, s, *where), slices_in()),
     exact("DIAGONAL_SCATTER", lambda x, s, *where: torch.diagonal_scatter(x, s, *where), diagonals()),
 ]

@@ -25,6 +25,7 @@ from acalsim_backend.program.commands import (
     Norm,
     Pool2d,
     Reduce,
+    Scan,
     Scatter,
     Softmax,
     Vector,
@@ -41,6 +42,7 @@ from acalsim_backend.program.enums import (
     OperandFlag,
     PoolMode,
     ReduceOp,
+    ScanOp,
     ScatterOp,
     Status,
     VectorOp,
@@ -391,6 +393,25 @@ def _check_indexed(command: Gather | Scatter, _: Memory) -> None:
     )
 
 
+def _check_axis(x: View, axis: int) -> None:
+    if axis >= len(x.dims):
+        raise CommandError(Status.BAD_RANK, f"axis {axis} of rank {len(x.dims)}")
+
+
+def _check_scan(command: Scan, _: Memory) -> None:
+    x, out = command.x, command.out
+    _check_axis(x, command.axis)
+    _shape(x.dims == out.dims, f"{x.dims} -> {out.dims}")
+    extreme = command.op in (ScanOp.MAX, ScanOp.MIN)
+    _check_indices(command.indices, out, extreme)
+    if extreme:
+        fits = x.dtype == out.dtype
+    else:
+        fits = _computed_as(x.dtype) == _computed_as(out.dtype) and out.dtype is not DType.BOOL
+        fits = fits and (out.dtype.is_float or command.op is not ScanOp.LOGADDEXP)
+    _dtype(fits, f"{command.op.name} of {x.dtype.name} as {out.dtype.name}")
+
+
 _CHECKS: dict[Opcode, Callable[[Any, Memory], None]] = {
     Opcode.GEMM: _check_gemm,
     Opcode.CONV2D: _check_conv2d,
@@ -402,4 +423,5 @@ _CHECKS: dict[Opcode, Callable[[Any, Memory], None]] = {
     Opcode.COPY: _check_copy,
     Opcode.GATHER: _check_indexed,
     Opcode.SCATTER: _check_indexed,
+    Opcode.SCAN: _check_scan,
 }
