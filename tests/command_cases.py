@@ -27,6 +27,7 @@ from acalsim_backend.program.commands import (
     Scan,
     Scatter,
     Softmax,
+    Sort,
     Vector,
     VectorInstruction,
 )
@@ -97,6 +98,10 @@ class Case:
         )
         self.expected[number], self.views[number] = expected, view
         return view
+
+    def scratch(self, elements: int) -> View:
+        """i64 memory for a command to work in; what it holds is nobody's business."""
+        return View(self._add(DType.I64, elements, TensorKind.OUTPUT), DType.I64, (elements,), (1,))
 
     def program(self, placement: Placement = Placement.CPU) -> Program:
         """The case as a Program with all commands in one place."""
@@ -793,6 +798,39 @@ def scan_of_logarithms(c: Case) -> None:
     x = c.rand(3, 300) * 20
     x[0, 5], x[1, :3], x[2, 7] = torch.nan, -torch.inf, torch.inf
     c.commands.append(Scan(c.read(x), c.write(x.logcumsumexp(1)), op=ScanOp.LOGADDEXP, axis=1))
+
+
+def _sort(c: Case, x: torch.Tensor, axis: int, k: int, descending: bool) -> None:
+    values, indices = (
+        c.write(result.narrow(axis, 0, k)) for result in x.sort(dim=axis, descending=descending, stable=True)
+    )
+    work = c.scratch(4 * x.shape[axis])
+    c.commands.append(Sort(c.read(x), work, values, indices, axis, int(descending)))
+
+
+@_case
+def sort_rows(c: Case) -> None:
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.int16, torch.uint8, torch.bool):
+        for descending in (False, True):
+            _sort(c, c.rand(2, 37, 3, dtype=dtype), 1, 37, descending)
+    _sort(c, torch.tensor([-(2**63), 2**63 - 1, 0, -1]), 0, 4, False)
+
+
+@_case
+def sort_keeps_the_order_of_equals(c: Case) -> None:
+    row = torch.tensor([0.0, torch.nan, -0.0, 1.0, -torch.inf, -torch.nan, torch.inf, 0.0, 1.0, -0.0])
+    for descending in (False, True):
+        _sort(c, row.repeat(2, 30), 1, 300, descending)
+
+
+@_case
+def sort_of_the_first_few(c: Case) -> None:
+    x = c.rand(3, 301, dtype=torch.bfloat16)
+    for k in (1, 2, 7, 256, 300):
+        _sort(c, x, 1, k, True)
+    expected = x.float().sort(dim=0, stable=True)
+    c.commands.append(Sort(c.read(x.float()), c.scratch(12), c.write(expected[0])))
+    c.commands.append(Sort(c.read(x.float()), c.scratch(12), None, c.write(expected[1][:1])))
 
 
 @_case

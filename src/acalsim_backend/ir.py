@@ -82,6 +82,8 @@ class ACALSimOpType(Enum):
     CUMMAX = auto()
     CUMMIN = auto()
     LOGCUMSUMEXP = auto()
+    SORT = auto()
+    TOPK = auto()
     MAX_POOL2D = auto()
     AVG_POOL2D = auto()
     ADAPTIVE_AVG_POOL2D = auto()

@@ -28,6 +28,7 @@ from acalsim_backend.program.commands import (
     Scan,
     Scatter,
     Softmax,
+    Sort,
 )
 from acalsim_backend.program.enums import Activation, DType, PoolMode, ReduceOp, ScanOp, ScatterOp, VectorOp
 from acalsim_backend.program.view import View
@@ -278,6 +279,20 @@ def test_scan(data: st.DataObject) -> None:
     indices = _write(draw, case, shape, torch.int64) if extreme and draw(st.booleans()) else None
     case.commands.append(Scan(x, out, indices, op, axis))
     _agree(case, TOLERANCE.get(dtype, 0.0))
+
+
+@given(st.data())
+def test_sort(data: st.DataObject) -> None:
+    draw, case = data.draw, Case("sort", data.draw(st.integers(0, 1000)))
+    shape = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    axis = draw(st.integers(0, len(shape) - 1))
+    dtype = draw(st.sampled_from([*FLOATS, *INTEGERS, torch.bool]))
+    x, work = _read(draw, case, tuple(shape), dtype), case.scratch(4 * shape[axis])
+    shape[axis] = draw(st.integers(0, shape[axis]))
+    values, indices = _write(draw, case, tuple(shape), dtype), _write(draw, case, tuple(shape), torch.int64)
+    which = draw(st.sampled_from([(values, indices), (values, None), (None, indices)]))
+    case.commands.append(Sort(x, work, *which, axis, draw(st.integers(0, 1))))
+    _agree(case)
 
 
 @given(st.data())

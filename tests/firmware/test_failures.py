@@ -26,6 +26,7 @@ from acalsim_backend.program.commands import (
     Scan,
     Scatter,
     Softmax,
+    Sort,
     Vector,
 )
 from acalsim_backend.program.enums import IMAGE_MAGIC, Activation, DType, Placement, ReduceOp, ScanOp, Status, VectorOp
@@ -139,6 +140,13 @@ def with_fields(**changes: Any) -> Callable[[Any], Command]:
         ("scan_sums_and_products", with_operand("out", dtype=DType.I32), Status.BAD_DTYPE),
         ("scan_finds_the_last_extreme", with_fields(op=ScanOp.SUM), Status.UNSUPPORTED),
         ("scan_finds_the_last_extreme", with_operand("indices", dtype=DType.I32), Status.BAD_DTYPE),
+        ("sort_rows", with_fields(axis=3), Status.BAD_RANK),
+        ("sort_rows", with_operand("work", dims=(147,)), Status.BAD_SHAPE),
+        ("sort_rows", with_operand("work", dtype=DType.F64), Status.BAD_DTYPE),
+        ("sort_rows", with_operand("values", dims=(2, 38, 3)), Status.BAD_SHAPE),
+        ("sort_rows", with_operand("values", dims=(2, 36, 3)), Status.BAD_SHAPE),
+        ("sort_rows", with_operand("values", dtype=DType.I32), Status.BAD_DTYPE),
+        ("sort_rows", with_fields(values=None, indices=None), Status.BAD_SHAPE),
     ],
 )
 def test_operands_that_do_not_fit(
@@ -297,6 +305,7 @@ def test_absent_operands_are_named_by_their_status(bench: KernelBench) -> None:
         Gather: "gather_rows",
         Scatter: "scatter_sets_every_row",
         Scan: "scan_sums_and_products",
+        Sort: "sort_rows",
     }
     for cls, name in names.items():
         command = laid_out(bench, name)

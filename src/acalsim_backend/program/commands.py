@@ -436,6 +436,27 @@ class Scan(Command, opcode=Opcode.SCAN):
 
 
 @dataclass(frozen=True)
+class Sort(Command, opcode=Opcode.SORT):
+    """values[.., i, ..] = element i of x sorted along ``axis``, indices[.., i, ..] = where it stood; one may be absent.
+
+    x has rank 1 to 6, values (x's dtype) and indices (i64) its dims but for the axis, along which they have the first k
+    alone. Equal elements keep their order; NaN is larger than every number. ``work`` (i64, dense [4 * n] for an axis of
+    n) is memory to work in, whose contents mean nothing.
+    """
+
+    x: In
+    work: Out
+    values: OptionalOut = None
+    indices: OptionalOut = None
+    axis: U32 = 0
+    descending: U32 = 0
+
+    @property
+    def element_steps(self) -> int:
+        return self.x.numel * (3 + self.x.dims[self.axis].bit_length())
+
+
+@dataclass(frozen=True)
 class Fill(Command, opcode=Opcode.FILL):
     """out = value; the bits of an f64 when out's dtype is floating point, of an i64 otherwise."""
 

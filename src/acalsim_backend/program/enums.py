@@ -50,7 +50,7 @@ class DType(enum.IntEnum):
 
 
 class Opcode(enum.IntEnum):
-    """Commands. 12 is reserved for SORT, 14 was RANDOM: values are inputs."""
+    """Commands. 14 was RANDOM: values are inputs."""
 
     GEMM = 1
     CONV2D = 2
@@ -63,6 +63,7 @@ class Opcode(enum.IntEnum):
     GATHER = 9
     SCATTER = 10
     SCAN = 11
+    SORT = 12
     FILL = 13
     BARRIER = 15
     HOST = 16
