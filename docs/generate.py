@@ -58,6 +58,8 @@ def abi_page() -> Iterator[str]:
         enums.Activation,
         enums.VectorOp,
         enums.ReduceOp,
+        enums.ScatterOp,
+        enums.ScanOp,
         enums.PoolMode,
         enums.Status,
     )

@@ -24,12 +24,14 @@ from acalsim_backend.program.commands import (
     Norm,
     Pool2d,
     Reduce,
+    Scan,
     Scatter,
     Softmax,
+    Sort,
     Vector,
     VectorInstruction,
 )
-from acalsim_backend.program.enums import Activation, DType, Placement, PoolMode, ReduceOp, ScatterOp, VectorOp
+from acalsim_backend.program.enums import Activation, DType, Placement, PoolMode, ReduceOp, ScanOp, ScatterOp, VectorOp
 from acalsim_backend.program.program import Origin, Program, Tensor, TensorKind
 from acalsim_backend.program.view import View
 from acalsim_backend.tensors import TORCH_DTYPES
@@ -96,6 +98,10 @@ class Case:
         )
         self.expected[number], self.views[number] = expected, view
         return view
+
+    def scratch(self, elements: int) -> View:
+        """i64 memory for a command to work in; what it holds is nobody's business."""
+        return View(self._add(DType.I64, elements, TensorKind.OUTPUT), DType.I64, (elements,), (1,))
 
     def program(self, placement: Placement = Placement.CPU) -> Program:
         """The case as a Program with all commands in one place."""
@@ -765,6 +771,66 @@ def scatter_propagates_nan(c: Case) -> None:
         out = c.write(table.scatter_reduce(1, index, x, name))
         c.commands.append(Copy(c.read(table), out))
         c.commands.append(Scatter(c.read(x), (c.read(index),), out, 1, batch=1, op=op))
+
+
+@_case
+def scan_sums_and_products(c: Case) -> None:
+    for op, function in ((ScanOp.SUM, torch.cumsum), (ScanOp.PROD, torch.cumprod)):
+        for dtype in (torch.float32, torch.float64, torch.float16, torch.int16):
+            x = c.rand(2, 5, 3, dtype=dtype)
+            for axis in range(3):
+                c.commands.append(Scan(c.read(x), c.write(function(x, axis, dtype=dtype)), op=op, axis=axis))
+    x = c.rand(2, 700, dtype=torch.bool)
+    c.commands.append(Scan(c.read(x), c.write(x.cumsum(1)), axis=1))
+
+
+@_case
+def scan_finds_the_last_extreme(c: Case) -> None:
+    x = torch.tensor([[1.0, -0.0, 1.0, 0.0, torch.nan, 2.0, torch.nan, -3.0]]).repeat(2, 40)
+    for op, function in ((ScanOp.MAX, torch.cummax), (ScanOp.MIN, torch.cummin)):
+        for value in (x, x.double(), x[:, :4].int(), x[:, :4].bool()):
+            extreme, indices = function(value, 1)
+            c.commands.append(Scan(c.read(value), c.write(extreme), c.write(indices), op, axis=1))
+
+
+@_case
+def scan_of_logarithms(c: Case) -> None:
+    x = c.rand(3, 300) * 20
+    x[0, 5], x[1, :3], x[2, 7] = torch.nan, -torch.inf, torch.inf
+    c.commands.append(Scan(c.read(x), c.write(x.logcumsumexp(1)), op=ScanOp.LOGADDEXP, axis=1))
+
+
+def _sort(c: Case, x: torch.Tensor, axis: int, k: int, descending: bool) -> None:
+    values, indices = (
+        c.write(result.narrow(axis, 0, k)) for result in x.sort(dim=axis, descending=descending, stable=True)
+    )
+    work = c.scratch(4 * x.shape[axis])
+    c.commands.append(Sort(c.read(x), work, values, indices, axis, int(descending)))
+
+
+@_case
+def sort_rows(c: Case) -> None:
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.int16, torch.uint8, torch.bool):
+        for descending in (False, True):
+            _sort(c, c.rand(2, 37, 3, dtype=dtype), 1, 37, descending)
+    _sort(c, torch.tensor([-(2**63), 2**63 - 1, 0, -1]), 0, 4, False)
+
+
+@_case
+def sort_keeps_the_order_of_equals(c: Case) -> None:
+    row = torch.tensor([0.0, torch.nan, -0.0, 1.0, -torch.inf, -torch.nan, torch.inf, 0.0, 1.0, -0.0])
+    for descending in (False, True):
+        _sort(c, row.repeat(2, 30), 1, 300, descending)
+
+
+@_case
+def sort_of_the_first_few(c: Case) -> None:
+    x = c.rand(3, 301, dtype=torch.bfloat16)
+    for k in (1, 2, 7, 256, 300):
+        _sort(c, x, 1, k, True)
+    expected = x.float().sort(dim=0, stable=True)
+    c.commands.append(Sort(c.read(x.float()), c.scratch(12), c.write(expected[0])))
+    c.commands.append(Sort(c.read(x.float()), c.scratch(12), None, c.write(expected[1][:1])))
 
 
 @_case

@@ -20,14 +20,17 @@ Cycle levels(std::uint64_t values) {
 
 std::uint64_t VectorOps::total() const { return std::accumulate(count.begin(), count.end(), std::uint64_t{0}); }
 
+Cycle latency(const VectorConfig& config, const VectorOps& ops) {
+    Cycle cycles = 0;
+    for (std::size_t kind = 0; kind < kVectorClasses; ++kind) cycles += ops.chain[kind] * config.ops[kind].latency;
+    return cycles;
+}
+
 Work vector_work(const VectorConfig& config, std::uint64_t elements, const VectorOps& ops,
                  VectorReductions reductions) {
     if (elements == 0) return {};
-    Cycle interval = 0, drain = 0;
-    for (std::size_t kind = 0; kind < kVectorClasses; ++kind) {
-        interval += ops.count[kind] * config.ops[kind].interval;
-        drain += ops.chain[kind] * config.ops[kind].latency;
-    }
+    Cycle interval = 0, drain = latency(config, ops);
+    for (std::size_t kind = 0; kind < kVectorClasses; ++kind) interval += ops.count[kind] * config.ops[kind].interval;
     Cycle busy = ceil_div(elements, config.lanes) * std::max<Cycle>(1, interval);
     if (reductions.rows > 0) {
         busy += reductions.rows - 1;

@@ -30,6 +30,8 @@ CASES = [
     "gather_rows",
     "gather_by_two_indices_from_the_end",
     "scatter_sets_every_row",
+    "scan_finds_the_last_extreme",
+    "sort_rows",
 ]
 ORIGIN = range(16, 22)  # origin_first and origin_count, which only error messages use
 

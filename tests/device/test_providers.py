@@ -16,8 +16,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import Bench
 
-from acalsim_backend.program.commands import Conv2d, Copy, Fill, Gather, Gemm, Norm, Pool2d, Reduce, Scatter, Softmax
-from acalsim_backend.program.enums import Activation, DType, PoolMode, ReduceOp, ScatterOp, VectorOp
+from acalsim_backend.program.commands import (
+    Conv2d,
+    Copy,
+    Fill,
+    Gather,
+    Gemm,
+    Norm,
+    Pool2d,
+    Reduce,
+    Scan,
+    Scatter,
+    Softmax,
+    Sort,
+)
+from acalsim_backend.program.enums import Activation, DType, PoolMode, ReduceOp, ScanOp, ScatterOp, VectorOp
 from acalsim_backend.program.view import View
 from acalsim_backend.tensors import TORCH_DTYPES
 
@@ -252,6 +265,34 @@ def test_scatter(data: st.DataObject) -> None:
     case.commands.append(Copy(_read(draw, case, table, dtype), out))
     case.commands.append(Scatter(x, indices, out, len(indices), batch, op=op))
     _agree(case, TOLERANCE.get(dtype, 0.0))
+
+
+@given(st.data())
+def test_scan(data: st.DataObject) -> None:
+    draw, case = data.draw, Case("scan", data.draw(st.integers(0, 1000)))
+    shape = tuple(draw(st.lists(st.integers(0, 4), min_size=1, max_size=4)))
+    op, axis = draw(st.sampled_from(list(ScanOp))), draw(st.integers(0, len(shape) - 1))
+    extreme = op in (ScanOp.MAX, ScanOp.MIN)
+    kinds = [*FLOATS, *INTEGERS, torch.bool] if extreme else [*FLOATS, *INTEGERS]
+    dtype = draw(st.sampled_from([torch.float32, torch.bfloat16] if op is ScanOp.LOGADDEXP else kinds))
+    x, out = _read(draw, case, shape, dtype), _write(draw, case, shape, dtype)
+    indices = _write(draw, case, shape, torch.int64) if extreme and draw(st.booleans()) else None
+    case.commands.append(Scan(x, out, indices, op, axis))
+    _agree(case, TOLERANCE.get(dtype, 0.0))
+
+
+@given(st.data())
+def test_sort(data: st.DataObject) -> None:
+    draw, case = data.draw, Case("sort", data.draw(st.integers(0, 1000)))
+    shape = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    axis = draw(st.integers(0, len(shape) - 1))
+    dtype = draw(st.sampled_from([*FLOATS, *INTEGERS, torch.bool]))
+    x, work = _read(draw, case, tuple(shape), dtype), case.scratch(4 * shape[axis])
+    shape[axis] = draw(st.integers(0, shape[axis]))
+    values, indices = _write(draw, case, tuple(shape), dtype), _write(draw, case, tuple(shape), torch.int64)
+    which = draw(st.sampled_from([(values, indices), (values, None), (None, indices)]))
+    case.commands.append(Sort(x, work, *which, axis, draw(st.integers(0, 1))))
+    _agree(case)
 
 
 @given(st.data())

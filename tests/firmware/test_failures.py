@@ -23,11 +23,13 @@ from acalsim_backend.program.commands import (
     Norm,
     Pool2d,
     Reduce,
+    Scan,
     Scatter,
     Softmax,
+    Sort,
     Vector,
 )
-from acalsim_backend.program.enums import IMAGE_MAGIC, Activation, DType, Placement, ReduceOp, Status, VectorOp
+from acalsim_backend.program.enums import IMAGE_MAGIC, Activation, DType, Placement, ReduceOp, ScanOp, Status, VectorOp
 from acalsim_backend.program.image import ImageHeader, build_image
 from acalsim_backend.program.layout import OPERAND_SIZE, Operand
 from acalsim_backend.program.view import View
@@ -49,7 +51,7 @@ def laid_out(bench: KernelBench, name: str) -> Any:
     ("offset", "fmt", "value", "status"),
     [
         (0, "<H", 0, Status.BAD_OPCODE),
-        (0, "<H", 11, Status.BAD_OPCODE),
+        (0, "<H", 14, Status.BAD_OPCODE),
         (0, "<H", 16, Status.BAD_OPCODE),  # HOST is the walker's business
         (0, "<H", 999, Status.BAD_OPCODE),
         (2, "<H", 2, Status.BAD_VERSION),
@@ -133,6 +135,18 @@ def with_fields(**changes: Any) -> Callable[[Any], Command]:
         ("gather_by_two_indices_from_the_end", with_fields(wrap=0), Status.INDEX),
         ("scatter_sets_every_row", with_operand("out", dims=(4, 40)), Status.INDEX),
         ("scatter_sets_every_row", with_operand("x", dims=(5, 39)), Status.BAD_SHAPE),
+        ("scan_sums_and_products", with_fields(axis=3), Status.BAD_RANK),
+        ("scan_sums_and_products", with_operand("out", dims=(2, 5, 2)), Status.BAD_SHAPE),
+        ("scan_sums_and_products", with_operand("out", dtype=DType.I32), Status.BAD_DTYPE),
+        ("scan_finds_the_last_extreme", with_fields(op=ScanOp.SUM), Status.UNSUPPORTED),
+        ("scan_finds_the_last_extreme", with_operand("indices", dtype=DType.I32), Status.BAD_DTYPE),
+        ("sort_rows", with_fields(axis=3), Status.BAD_RANK),
+        ("sort_rows", with_operand("work", dims=(147,)), Status.BAD_SHAPE),
+        ("sort_rows", with_operand("work", dtype=DType.F64), Status.BAD_DTYPE),
+        ("sort_rows", with_operand("values", dims=(2, 38, 3)), Status.BAD_SHAPE),
+        ("sort_rows", with_operand("values", dims=(2, 36, 3)), Status.BAD_SHAPE),
+        ("sort_rows", with_operand("values", dtype=DType.I32), Status.BAD_DTYPE),
+        ("sort_rows", with_fields(values=None, indices=None), Status.BAD_SHAPE),
     ],
 )
 def test_operands_that_do_not_fit(
@@ -290,6 +304,8 @@ def test_absent_operands_are_named_by_their_status(bench: KernelBench) -> None:
         Pool2d: "pool2d_average",
         Gather: "gather_rows",
         Scatter: "scatter_sets_every_row",
+        Scan: "scan_sums_and_products",
+        Sort: "sort_rows",
     }
     for cls, name in names.items():
         command = laid_out(bench, name)

@@ -13,8 +13,8 @@ import torch.nn.functional as nn
 from command_cases import DTYPES, Case, Micro, elementwise, raw
 
 from acalsim_backend.hardware import HardwareConfig
-from acalsim_backend.program.commands import Conv2d, Copy, Gemm, Norm, Pool2d, Reduce, Softmax
-from acalsim_backend.program.enums import Activation, PoolMode, ReduceOp, VectorOp
+from acalsim_backend.program.commands import Conv2d, Copy, Gemm, Norm, Pool2d, Reduce, Scan, Softmax, Sort
+from acalsim_backend.program.enums import Activation, PoolMode, ReduceOp, ScanOp, VectorOp
 from acalsim_backend.run.session import Session
 
 HARDWARE = dataclasses.replace(HardwareConfig(), dram=dataclasses.replace(HardwareConfig().dram, size_mib=128))
@@ -87,6 +87,7 @@ def test_at_most_10_instructions_per_multiply_add_of_a_depthwise_convolution(ses
 
 VALUES: dict[str, Callable[[int], torch.Tensor]] = {
     "ordinary": lambda n: torch.linspace(-3.0, 3.0, n),
+    "alternating": lambda n: torch.linspace(-3.0, 3.0, n) * (-1.0) ** torch.arange(n),
     "positive": lambda n: torch.linspace(0.1, 90.0, n),
     "huge": lambda n: torch.linspace(-3e38, 3e38, n),
     "tiny": lambda n: torch.linspace(-1e-40, 1e-40, n),
@@ -173,6 +174,18 @@ def _pool2d(mode: PoolMode, indices: bool = False) -> Callable[[Case], None]:
     return add
 
 
+def _scan(op: ScanOp) -> Callable[[Case], None]:
+    def add(case: Case) -> None:
+        case.commands.append(Scan(case.read(case.rand(4, 300)), case.write(torch.zeros(4, 300)), op=op, axis=1))
+
+    return add
+
+
+def _sort(case: Case) -> None:
+    results = case.write(torch.zeros(4, 80)), case.write(torch.zeros(4, 80, dtype=torch.int64))
+    case.commands.append(Sort(case.read(case.rand(4, 300)), case.scratch(1200), *results, axis=1))
+
+
 def _copy(case: Case) -> None:
     case.commands.append(Copy(case.read(case.rand(300)), case.write(torch.zeros(300, dtype=torch.bfloat16))))
 
@@ -195,6 +208,8 @@ def _copy(case: Case) -> None:
         pytest.param(_pool2d(PoolMode.MAX, indices=True), id="max-pool-indices"),
         pytest.param(_pool2d(PoolMode.AVG), id="average-pool"),
         pytest.param(_pool2d(PoolMode.ADAPTIVE_AVG), id="adaptive-pool"),
+        *(pytest.param(_scan(op), id=f"scan-{op.name}") for op in ScanOp),
+        pytest.param(_sort, id="sort"),
         pytest.param(_copy, id="copy"),
     ],
 )

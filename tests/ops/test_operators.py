@@ -327,6 +327,20 @@ def reduced_slices(draw: st.DrawFn) -> tuple[Any, ...]:
     return x, axis, index, draw(tensors(tuple(shape), (x.dtype,)))
 
 
+@st.composite
+def sortings(draw: st.DrawFn) -> tuple[Any, ...]:
+    x, axis = draw(along(ALL, special=True))
+    return x, axis, draw(st.booleans())
+
+
+@st.composite
+def selected_first(draw: st.DrawFn) -> tuple[Any, ...]:
+    """No two equal along the axis: which of those comes first PyTorch leaves open."""
+    x, axis, descending = draw(sortings())
+    x = torch.argsort(torch.rand(x.shape), axis).to(torch.float32 if x.dtype is torch.bool else x.dtype)
+    return x, axis, descending, draw(st.integers(0, x.shape[axis]))
+
+
 @dataclass(frozen=True)
 class Row:
     """An operator's IR type, a use of it, and how to draw the arguments.
@@ -615,6 +629,17 @@ ROWS = [
         )
         for how in ("prod", "amax", "amin")
     ),
+    Row("CUMSUM", torch.cumsum, along(ALL, special=True)),
+    Row("CUMSUM", lambda x, a, t: x.cumsum(a, dtype=t), narrowed(NUMBERS)),
+    Row("CUMPROD", torch.cumprod, along(ALL, special=True), loose=2),
+    *(
+        exact(name, lambda x, a, f=function, part=part: f(x, a)[part], along(ALL, special=True))
+        for name, function in (("CUMMAX", torch.cummax), ("CUMMIN", torch.cummin))
+        for part in (0, 1)
+    ),
+    Row("LOGCUMSUMEXP", torch.logcumsumexp, along(special=True, low=-20, high=20)),
+    *(exact("SORT", lambda x, a, d, part=part: torch.sort(x, a, d)[part], sortings()) for part in (0, 1)),
+    *(exact("TOPK", lambda x, a, d, k, part=part: torch.topk(x, k, a, d)[part], selected_first()) for part in (0, 1)),
     exact("SLICE_SCATTER", lambda x, s, *where: torch.slice_scatter(x, s, *where), slices_in()),
     exact("DIAGONAL_SCATTER", lambda x, s, *where: torch.diagonal_scatter(x, s, *where), diagonals()),
 ]

@@ -25,6 +25,9 @@ struct VectorOps {
     std::uint64_t total() const;
 };
 
+/// Cycles from the first operand to the last result of the longest path.
+Cycle latency(const VectorConfig& config, const VectorOps& ops);
+
 /// Rows that are reduced to one value each, across lanes.
 struct VectorReductions {
     std::uint64_t rows = 0;      // 0: nothing is reduced

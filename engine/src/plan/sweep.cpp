@@ -113,7 +113,10 @@ Bytes SweepOperand::tile_bytes(const std::vector<std::uint64_t>& tile) const {
 }
 
 Sweep::Sweep(const Operand& shape)
-    : dims(shape.dims, shape.dims + shape.rank), reduced(shape.rank, false), whole(shape.rank, false) {}
+    : dims(shape.dims, shape.dims + shape.rank),
+      reduced(shape.rank, false),
+      whole(shape.rank, false),
+      ordered(shape.rank, false) {}
 
 namespace {
 
@@ -129,6 +132,7 @@ void Sweep::collapse() {
         dims.erase(dims.begin() + at);
         reduced.erase(reduced.begin() + at);
         whole.erase(whole.begin() + at);
+        ordered.erase(ordered.begin() + at);
         for (SweepOperand& o : operands) o.axes.erase(o.axes.begin() + at);
     };
     for (std::size_t d = dims.size(); d-- > 0;) {
@@ -142,7 +146,7 @@ void Sweep::collapse() {
             return plain_axis(outer) && plain_axis(inner) &&
                    outer.stride == inner.stride * static_cast<std::int64_t>(dims[d]);
         });
-        if (!even || reduced[d] != reduced[d - 1] || whole[d] != whole[d - 1]) continue;
+        if (!even || reduced[d] != reduced[d - 1] || whole[d] != whole[d - 1] || ordered[d] != ordered[d - 1]) continue;
         for (SweepOperand& o : operands) {
             o.axes[d - 1].stride = o.axes[d].stride;
             o.axes[d - 1].limit = dims[d - 1] * dims[d];
@@ -172,9 +176,9 @@ SweepShare::SweepShare(const Sweep& sweep, std::uint64_t core, std::uint64_t cor
     empty = std::any_of(end.begin(), end.end(), [](std::uint64_t d) { return d == 0; });
     if (empty || cores == 1) return;
     const std::size_t rank = sweep.dims.size();
-    // The outermost dim that every core can have a part of; reduced and whole dims stay together.
+    // The outermost dim that every core can have a part of; reduced, whole and ordered dims stay together.
     for (std::size_t d = 0; d < rank; ++d) {
-        if (sweep.reduced[d] || sweep.whole[d]) continue;
+        if (sweep.reduced[d] || sweep.whole[d] || sweep.ordered[d]) continue;
         if (sweep.dims[d] < cores && d + 1 < rank) continue;
         const std::uint64_t share = ceil_div(sweep.dims[d], cores);
         begin[d] = std::min(sweep.dims[d], core * share);
@@ -201,7 +205,9 @@ std::vector<std::uint64_t> key(const std::vector<Sweep>& passes) {
         key.insert(key.end(), sweep.dims.begin(), sweep.dims.end());
         key.insert(key.end(), sweep.reduced.begin(), sweep.reduced.end());
         key.insert(key.end(), sweep.whole.begin(), sweep.whole.end());
+        key.insert(key.end(), sweep.ordered.begin(), sweep.ordered.end());
         key.insert(key.end(), sweep.ops.count.begin(), sweep.ops.count.end());
+        key.insert(key.end(), sweep.carry.chain.begin(), sweep.carry.chain.end());
         for (const SweepOperand& o : sweep.operands) {
             key.insert(key.end(), {o.element, o.write, o.table.size()});
             for (const SweepOperand::Axis& axis : o.axes) {

@@ -49,9 +49,11 @@ struct Sweep {
     std::vector<std::uint64_t> dims;
     std::vector<bool> reduced;  // per dim: outputs are stored when the last tile along it is done
     std::vector<bool> whole;    // per dim: a tile spans it entirely
+    std::vector<bool> ordered;  // per dim: elements need those before them; one core takes all of it, in order
     std::vector<SweepOperand> operands;
     VectorOps ops;                   // per element of the iteration space
     bool vector = true;              // false: DMA alone
+    VectorOps carry;                 // along ordered dims, from a group of lanes to the next
     std::uint64_t row_elements = 0;  // that are reduced to one value across lanes; 0: none are
 
     explicit Sweep(const Operand& shape);

@@ -18,9 +18,9 @@ class SweepTiles {
           box_(rank_),
           origin_(share.begin),
           uses_(sweep.operands.size()) {
-        for (bool reduced : {false, true}) {
+        for (bool inner : {false, true}) {
             for (std::size_t d = 0; d < rank_; ++d) {
-                if (sweep.reduced[d] == reduced) order_.push_back(d);
+                if ((sweep.reduced[d] || sweep.ordered[d]) == inner) order_.push_back(d);
             }
         }
         for (std::size_t d = 0; d < rank_; ++d) {
@@ -78,6 +78,8 @@ class SweepTiles {
             const bool reduces = sweep_.row_elements > 0 && last_reduced;
             const std::uint64_t rows = reduces ? ceil_div(elements, sweep_.row_elements) : 0;
             step.vector = vector_work(config_.vector, elements, sweep_.ops, {rows, sweep_.row_elements});
+            step.vector.busy =
+                std::max(step.vector.busy, groups_in_order(extent) * latency(config_.vector, sweep_.carry));
             step.vector_ops = elements * std::max<std::uint64_t>(1, sweep_.ops.total());
             for (const SweepOperand& o : sweep_.operands) step.scratchpad_traffic += elements * o.element;
         }
@@ -102,6 +104,15 @@ class SweepTiles {
         Bytes bytes = 0;
         for (; before < boxes.size(); ++before) bytes += boxes[before].bytes();
         return bytes;
+    }
+
+    /// Groups of lanes of a tile that follow one another along ordered dims; lanes hold neighbours of the last dim.
+    std::uint64_t groups_in_order(const std::vector<std::uint64_t>& extent) const {
+        std::uint64_t groups = 1;
+        for (std::size_t d = 0; d < rank_; ++d) {
+            if (sweep_.ordered[d]) groups *= d + 1 == rank_ ? ceil_div(extent[d], config_.vector.lanes) : extent[d];
+        }
+        return groups;
     }
 
     void plan_use(std::size_t i, bool keep) {

@@ -25,8 +25,10 @@ from acalsim_backend.program.commands import (
     Norm,
     Pool2d,
     Reduce,
+    Scan,
     Scatter,
     Softmax,
+    Sort,
     Vector,
     VectorInstruction,
     decode,
@@ -41,6 +43,7 @@ from acalsim_backend.program.enums import (
     OperandFlag,
     PoolMode,
     ReduceOp,
+    ScanOp,
     ScatterOp,
     Status,
     VectorOp,
@@ -394,6 +397,40 @@ def _check_indexed(command: Gather | Scatter, _: Memory) -> None:
     )
 
 
+def _check_axis(x: View, axis: int) -> None:
+    if axis >= len(x.dims):
+        raise CommandError(Status.BAD_RANK, f"axis {axis} of rank {len(x.dims)}")
+
+
+def _check_scan(command: Scan, _: Memory) -> None:
+    x, out = command.x, command.out
+    _check_axis(x, command.axis)
+    _shape(x.dims == out.dims, f"{x.dims} -> {out.dims}")
+    extreme = command.op in (ScanOp.MAX, ScanOp.MIN)
+    _check_indices(command.indices, out, extreme)
+    if extreme:
+        fits = x.dtype == out.dtype
+    else:
+        fits = _computed_as(x.dtype) == _computed_as(out.dtype) and out.dtype is not DType.BOOL
+        fits = fits and (out.dtype.is_float or command.op is not ScanOp.LOGADDEXP)
+    _dtype(fits, f"{command.op.name} of {x.dtype.name} as {out.dtype.name}")
+
+
+def _check_sort(command: Sort, _: Memory) -> None:
+    x, work, axis = command.x, command.work, command.axis
+    _check_axis(x, axis)
+    results = [view for view in (command.values, command.indices) if view is not None]
+    _shape(bool(results), "neither values nor indices")
+    for out in results:
+        first = tuple(min(n, d) if i == axis else d for i, (n, d) in enumerate(zip(out.dims, x.dims, strict=False)))
+        _shape(out.dims == first and len(out.dims) == len(x.dims), f"{x.dims} -> {out.dims}")
+        _shape(out.dims == results[0].dims, f"values {results[0].dims}, indices {out.dims}")
+    _shape(work.dims == (4 * x.dims[axis],) and work.strides == (1,), f"work {work.dims} for rows of {x.dims[axis]}")
+    _dtype(work.dtype is DType.I64, f"work of {work.dtype.name}, expected I64")
+    _dtype(command.values is None or command.values.dtype is x.dtype, f"values of {x.dtype.name} in another type")
+    _dtype(command.indices is None or command.indices.dtype is DType.I64, "indices are not I64")
+
+
 _CHECKS: dict[Opcode, Callable[[Any, Memory], None]] = {
     Opcode.GEMM: _check_gemm,
     Opcode.CONV2D: _check_conv2d,
@@ -405,4 +442,6 @@ _CHECKS: dict[Opcode, Callable[[Any, Memory], None]] = {
     Opcode.COPY: _check_copy,
     Opcode.GATHER: _check_indexed,
     Opcode.SCATTER: _check_indexed,
+    Opcode.SCAN: _check_scan,
+    Opcode.SORT: _check_sort,
 }

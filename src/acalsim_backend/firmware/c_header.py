@@ -63,6 +63,7 @@ def generate() -> Iterator[str]:
         enums.VectorClass,
         enums.ReduceOp,
         enums.ScatterOp,
+        enums.ScanOp,
         enums.PoolMode,
         enums.Status,
         enums.OperandFlag,

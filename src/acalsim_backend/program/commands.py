@@ -22,6 +22,7 @@ from acalsim_backend.program.enums import (
     Placement,
     PoolMode,
     ReduceOp,
+    ScanOp,
     ScatterOp,
     VectorOp,
     aligned,
@@ -52,6 +53,7 @@ Pair = Annotated[tuple[int, int], Scalar("int64_t", "q"), Array(2)]
 E_Activation = Annotated[Activation, Scalar("uint32_t", "I")]
 E_ReduceOp = Annotated[ReduceOp, Scalar("uint32_t", "I")]
 E_ScatterOp = Annotated[ScatterOp, Scalar("uint32_t", "I")]
+E_ScanOp = Annotated[ScanOp, Scalar("uint32_t", "I")]
 E_PoolMode = Annotated[PoolMode, Scalar("uint32_t", "I")]
 
 COMMANDS: dict[Opcode, type[Command]] = {}
@@ -416,6 +418,42 @@ class Scatter(Command, opcode=Opcode.SCATTER):
     @property
     def element_steps(self) -> int:
         return self.x.numel * (2 + self.n_indices)
+
+
+@dataclass(frozen=True)
+class Scan(Command, opcode=Opcode.SCAN):
+    """out[.., i, ..] = op over x[.., 0, ..] to x[.., i, ..] along ``axis``; x and out have equal dims of rank 1 to 6.
+
+    indices (i64, MAX and MIN) is the position of that value: of the last of equal ones, and of the last NaN. Sums and
+    products are accumulated in f64 where out is f32 or f64, in f32 where it is f16 or bf16, else in i64.
+    """
+
+    x: In
+    out: Out
+    indices: OptionalOut = None
+    op: E_ScanOp = ScanOp.SUM
+    axis: U32 = 0
+
+
+@dataclass(frozen=True)
+class Sort(Command, opcode=Opcode.SORT):
+    """values[.., i, ..] = element i of x sorted along ``axis``, indices[.., i, ..] = where it stood; one may be absent.
+
+    x has rank 1 to 6, values (x's dtype) and indices (i64) its dims but for the axis, along which they have the first k
+    alone. Equal elements keep their order; NaN is larger than every number. ``work`` (i64, dense [4 * n] for an axis of
+    n) is memory to work in, whose contents mean nothing.
+    """
+
+    x: In
+    work: Out
+    values: OptionalOut = None
+    indices: OptionalOut = None
+    axis: U32 = 0
+    descending: U32 = 0
+
+    @property
+    def element_steps(self) -> int:
+        return self.x.numel * (3 + self.x.dims[self.axis].bit_length())
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class DType(enum.IntEnum):
 
 
 class Opcode(enum.IntEnum):
-    """Commands. 11 and 12 are reserved for SCAN and SORT, 14 was RANDOM: values are inputs."""
+    """Commands. 14 was RANDOM: values are inputs."""
 
     GEMM = 1
     CONV2D = 2
@@ -62,6 +62,8 @@ class Opcode(enum.IntEnum):
     COPY = 8
     GATHER = 9
     SCATTER = 10
+    SCAN = 11
+    SORT = 12
     FILL = 13
     BARRIER = 15
     HOST = 16
@@ -202,6 +204,17 @@ class ScatterOp(enum.IntEnum):
     MUL = 2
     MAX = 3
     MIN = 4
+
+
+class ScanOp(enum.IntEnum):
+    """What SCAN makes of the elements so far and the next one. MAX and MIN keep a NaN, and of equal values the later;
+    LOGADDEXP is log(exp(a) + exp(b))."""
+
+    SUM = 0
+    PROD = 1
+    MAX = 2
+    MIN = 3
+    LOGADDEXP = 4
 
 
 class PoolMode(enum.IntEnum):

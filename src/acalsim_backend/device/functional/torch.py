@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from acalsim_backend.device.functional import elementwise, indexed, products, rows, windows  # noqa: F401  # the rules
+from acalsim_backend.device.functional import elementwise, indexed, products, rows, scans, sorts, windows  # noqa: F401  # the rules
 from acalsim_backend.device.functional.operands import RULES, Operands, nothing
 from acalsim_backend.device.functional.task import Task
 from acalsim_backend.device.memory import Extent, Memory
