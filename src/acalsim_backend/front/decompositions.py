@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -52,6 +53,12 @@ def decomposition_table() -> dict[Any, Any]:
         torch.ops.aten.var.correction: _variance,
         torch.ops.aten.var_mean.correction: _variance_and_mean,
         torch.ops.aten._cdist_forward.default: _distances,
+        torch.ops.aten._pdist_forward.default: _pair_distances,
+        torch.ops.aten._trilinear.default: _sum_of_products,
+        torch.ops.aten.addbmm.default: _add_products,
+        torch.ops.aten.angle.default: _angle,
+        torch.ops.aten.special_modified_bessel_i0.default: torch.i0,
+        torch.ops.aten.special_modified_bessel_i1.default: torch.special.i1,
     }
 
 
@@ -163,6 +170,39 @@ def _euclidean(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     left = torch.cat([-2 * x, x_size, torch.ones_like(x_size)], -1)
     right = torch.cat([y, torch.ones_like(y_size), y_size], -1)
     return (left @ right.mT).clamp_min(0).sqrt()
+
+
+def _pair_distances(x: torch.Tensor, p: float = 2.0) -> torch.Tensor:
+    """pdist: the p-norm of every row less every later row."""
+    first, second = torch.triu_indices(x.shape[0], x.shape[0], 1, device=x.device)
+    distance: torch.Tensor = torch.linalg.vector_norm(x[first] - x[second], p, -1)
+    return distance
+
+
+def _sum_of_products(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor, *axes: Any, **_: Any) -> torch.Tensor:
+    """_trilinear: x * y * z, each with axes of extent 1 put in, summed over axes."""
+    *put_in, summed = axes[:4]
+    own = [[axis for axis in range(x.dim() + len(put_in[0])) if axis not in without] for without in (*put_in, summed)]
+    product: torch.Tensor = torch.einsum(x, own[0], y, own[1], z, own[2], own[3])
+    return product
+
+
+def _add_products(
+    x: torch.Tensor, left: torch.Tensor, right: torch.Tensor, *, beta: float = 1, alpha: float = 1
+) -> torch.Tensor:
+    """addbmm: a product of the batch after the other is added, so that half types are rounded as often as in eager."""
+    if left.shape[0] == 0:
+        return (x * beta).expand(left.shape[1], right.shape[2])
+    for i in range(left.shape[0]):
+        x = torch.addmm(x, left[i], right[i], beta=beta if i == 0 else 1, alpha=alpha)
+    return x
+
+
+def _angle(x: torch.Tensor) -> Any:
+    if x.is_complex():
+        return NotImplemented
+    value = x if x.is_floating_point() else x.to(torch.get_default_dtype())
+    return torch.where(value.isnan(), value, torch.where(value < 0, math.pi, 0.0).to(value.dtype))
 
 
 def _power_of_truths(x: torch.Tensor, exponent: Any) -> Any:
