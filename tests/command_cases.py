@@ -520,6 +520,16 @@ _FUNCTIONS: dict[VectorOp, Callable[[torch.Tensor], torch.Tensor]] = {
     VectorOp.COS: torch.cos,
     VectorOp.FLOOR: torch.floor,
     VectorOp.CEIL: torch.ceil,
+    VectorOp.ROUND: torch.round,
+    VectorOp.EXPM1: torch.expm1,
+    VectorOp.LOG1P: lambda x: torch.log1p(x.abs()),
+    VectorOp.TAN: torch.tan,
+    VectorOp.ATAN: torch.atan,
+    VectorOp.SINH: torch.sinh,
+    VectorOp.ERFC: torch.erfc,
+    VectorOp.I0E: torch.special.i0e,
+    VectorOp.LGAMMA: lambda x: torch.lgamma(x.abs()),
+    VectorOp.DIGAMMA: lambda x: torch.digamma(x.abs()),
 }
 
 
@@ -529,7 +539,7 @@ def vector_functions(c: Case) -> None:
     for op, function in _FUNCTIONS.items():
         m = Micro()
         value = m.load(c.read(x))
-        if op in (VectorOp.LOG, VectorOp.SQRT, VectorOp.RSQRT):
+        if op in (VectorOp.LOG, VectorOp.SQRT, VectorOp.RSQRT, VectorOp.LOG1P, VectorOp.LGAMMA, VectorOp.DIGAMMA):
             value = m.op(VectorOp.ABS, value)
         m.store(m.op(op, value), c.write(function(x)))
         c.commands.append(m.command())
@@ -539,6 +549,18 @@ def vector_functions(c: Case) -> None:
 def vector_power(c: Case) -> None:
     a, b = c.rand(100).abs(), c.rand(100)
     elementwise(c, VectorOp.POW, a, b, expected=a**b)
+
+
+@_case
+def vector_divisions(c: Case) -> None:
+    a, b = c.rand(100) * 9, c.rand(100)
+    elementwise(c, VectorOp.REMAINDER, a, b, expected=torch.remainder(a, b))
+    elementwise(c, VectorOp.FLOOR_DIVIDE, a, b, expected=torch.floor_divide(a, b))
+    i, j = c.rand(100, dtype=torch.int32), c.rand(100, dtype=torch.int32)
+    j = torch.where(j == 0, 3, j)
+    elementwise(c, VectorOp.FLOOR_DIVIDE, i, j, expected=i // j)
+    elementwise(c, VectorOp.FMOD, i, j, expected=torch.fmod(i, j))
+    elementwise(c, VectorOp.SHIFT_RIGHT, i, j.abs() % 40, expected=i >> (j.abs() % 40))
 
 
 def _reduce(c: Case, x: torch.Tensor, op: ReduceOp, axes: Sequence[int], expected: torch.Tensor) -> None:
@@ -559,6 +581,13 @@ def reduce_extremes_of_permuted(c: Case) -> None:
     x[2, 3, 1] = float("nan")
     _reduce(c, x, ReduceOp.MAX, [1], x.amax(1, keepdim=True))
     _reduce(c, x, ReduceOp.MIN, [0, 2], x.amin((0, 2), keepdim=True))
+
+
+@_case
+def reduce_products(c: Case) -> None:
+    x, i = c.rand(4, 6, 9), c.rand(3, 40, dtype=torch.int8)
+    _reduce(c, x, ReduceOp.PROD, [1], x.prod(1, keepdim=True))
+    _reduce(c, i, ReduceOp.PROD, [1], i.prod(1, keepdim=True))
 
 
 @_case

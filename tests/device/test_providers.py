@@ -183,13 +183,13 @@ def test_reduce(data: st.DataObject) -> None:
     dtype = draw(st.sampled_from(FLOATS if op is ReduceOp.MEAN else FLOATS + INTEGERS))
     axes = draw(st.integers(0, 2 ** len(shape) - 1))
     result = tuple(1 if axes >> i & 1 else d for i, d in enumerate(shape))
-    out_dtype = torch.int64 if op is ReduceOp.SUM and not dtype.is_floating_point else dtype
+    out_dtype = torch.int64 if op in (ReduceOp.SUM, ReduceOp.PROD) and not dtype.is_floating_point else dtype
     indices = None
     x, out = _read(draw, case, shape, dtype), _write(draw, case, result, out_dtype)
     if op in (ReduceOp.MAX, ReduceOp.MIN) and axes.bit_count() == 1 and dtype is torch.float64:
         indices = _write(draw, case, result, torch.int64)
     case.commands.append(Reduce(x, out, indices, op, axes))
-    _agree(case, TOLERANCE.get(dtype, 0.0) * (16 if op is ReduceOp.SUM else 1))
+    _agree(case, TOLERANCE.get(dtype, 0.0) * (16 if op in (ReduceOp.SUM, ReduceOp.PROD) else 1))
 
 
 @given(st.data())

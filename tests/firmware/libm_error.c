@@ -18,9 +18,15 @@ static double reciprocal_sqrt(double x) { return 1.0 / sqrt(x); }
 
 /* In the order of FUNCTIONS in libm_error.py. */
 static const function_t functions[] = {
-    {acal_expf, exp},         {acal_logf, log},   {acal_tanhf, tanh},
-    {acal_erff, erf},         {acal_sinf, sin},   {acal_cosf, cos},
-    {acal_sigmoidf, sigmoid}, {acal_sqrtf, sqrt}, {acal_rsqrtf, reciprocal_sqrt},
+    {acal_expf, exp},         {acal_logf, log},     {acal_tanhf, tanh},
+    {acal_erff, erf},         {acal_sinf, sin},     {acal_cosf, cos},
+    {acal_sigmoidf, sigmoid}, {acal_sqrtf, sqrt},   {acal_rsqrtf, reciprocal_sqrt},
+    {acal_exp2f, exp2},       {acal_expm1f, expm1}, {acal_log2f, log2},
+    {acal_log10f, log10},     {acal_log1pf, log1p}, {acal_tanf, tan},
+    {acal_asinf, asin},       {acal_acosf, acos},   {acal_atanf, atan},
+    {acal_sinhf, sinh},       {acal_coshf, cosh},   {acal_asinhf, asinh},
+    {acal_acoshf, acosh},     {acal_atanhf, atanh}, {acal_erfcf, erfc},
+    {acal_lgammaf, lgamma},
 };
 
 /* Distance of neighbouring f32 at the size of x, also in the subnormal range. */

@@ -16,7 +16,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FUNCTIONS = ("exp", "log", "tanh", "erf", "sin", "cos", "sigmoid", "sqrt", "rsqrt")
+FUNCTIONS = (
+    "exp",
+    "log",
+    "tanh",
+    "erf",
+    "sin",
+    "cos",
+    "sigmoid",
+    "sqrt",
+    "rsqrt",
+    "exp2",
+    "expm1",
+    "log2",
+    "log10",
+    "log1p",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "erfc",
+    "lgamma",
+)
 HERE = Path(__file__).parent
 FIRMWARE = HERE.parents[1] / "src" / "acalsim_backend" / "firmware"
 FLAGS = ("-std=c11", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fno-strict-aliasing")

@@ -14,7 +14,7 @@ from command_cases import DTYPES, Case, Micro, elementwise, raw
 
 from acalsim_backend.hardware import HardwareConfig
 from acalsim_backend.program.commands import Conv2d, Copy, Gemm, Norm, Pool2d, Reduce, Scan, Softmax, Sort
-from acalsim_backend.program.enums import Activation, PoolMode, ReduceOp, ScanOp, VectorOp
+from acalsim_backend.program.enums import Activation, Domain, PoolMode, ReduceOp, ScanOp, VectorOp
 from acalsim_backend.run.session import Session
 
 HARDWARE = dataclasses.replace(HardwareConfig(), dram=dataclasses.replace(HardwareConfig().dram, size_mib=128))
@@ -111,15 +111,15 @@ def counts(session: Session, case: Case, dtype: torch.dtype = torch.float32) -> 
     return found
 
 
-ARGUMENTS = {VectorOp.ADD: 2, VectorOp.MUL: 2, VectorOp.DIV: 2, VectorOp.MIN: 2, VectorOp.MAX: 2, VectorOp.POW: 2}
-ARGUMENTS |= {op: 1 for op in VectorOp if VectorOp.NEG <= op <= VectorOp.CEIL and op not in ARGUMENTS}
+OPERATIONS = [op for op in VectorOp if op.arity in (1, 2) and op.domain in (Domain.ANY, Domain.NUMBERS, Domain.FLOATS)]
+OPERATIONS = [op for op in OPERATIONS if op not in (VectorOp.STORE, VectorOp.CAST)]
 
 
-@pytest.mark.parametrize("op", ARGUMENTS, ids=lambda op: op.name)
+@pytest.mark.parametrize("op", OPERATIONS, ids=lambda op: op.name)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_vector_instructions_do_not_depend_on_values(session: Session, op: VectorOp, dtype: torch.dtype) -> None:
     case = Case(op.name)
-    tensors = [case.rand(300, dtype=dtype) for _ in range(ARGUMENTS[op])]
+    tensors = [case.rand(300, dtype=dtype) for _ in range(op.arity)]
     elementwise(case, op, *tensors, expected=tensors[0])
     assert len(counts(session, case, dtype)) == 1
 
@@ -200,7 +200,7 @@ def _copy(case: Case) -> None:
             for op in ReduceOp
             for axis in (0, 1)
             for indices in (False, True)
-            if op >= ReduceOp.MAX or not indices
+            if op in (ReduceOp.MAX, ReduceOp.MIN) or not indices
         ),
         pytest.param(_softmax, id="softmax"),
         pytest.param(_norm, id="norm"),

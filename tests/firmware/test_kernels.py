@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from kernel_bench import KernelBench
 
 from acalsim_backend.program.commands import Conv2d, Copy, Fill, Gemm, Norm, Pool2d, Reduce, Softmax
-from acalsim_backend.program.enums import Activation, DType, PoolMode, ReduceOp, VectorOp
+from acalsim_backend.program.enums import Activation, DType, PoolMode, ReduceOp, VectorClass, VectorOp
 from acalsim_backend.program.view import View
 
 FLOATS = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
@@ -136,6 +136,12 @@ def test_conv2d_of_channels_last(bench: KernelBench) -> None:
 
 # --- VECTOR -------------------------------------------------------------------------------------------------------
 
+
+def in_double(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """The function of f32, without the errors that PyTorch's own versions in single precision have."""
+    return lambda *values: function(*(v.double() if v.is_floating_point() else v for v in values)).to(values[0].dtype)
+
+
 UNARY: dict[VectorOp, Callable[..., torch.Tensor]] = {
     VectorOp.NEG: torch.neg,
     VectorOp.ABS: torch.abs,
@@ -154,9 +160,34 @@ UNARY: dict[VectorOp, Callable[..., torch.Tensor]] = {
     VectorOp.COS: torch.cos,
     VectorOp.FLOOR: torch.floor,
     VectorOp.CEIL: torch.ceil,
+    VectorOp.TRUNC: torch.trunc,
+    VectorOp.ROUND: torch.round,
+    VectorOp.EXP2: in_double(torch.exp2),
+    VectorOp.EXPM1: in_double(torch.expm1),
+    VectorOp.LOG2: in_double(torch.log2),
+    VectorOp.LOG10: in_double(torch.log10),
+    VectorOp.LOG1P: in_double(torch.log1p),
+    VectorOp.TAN: in_double(torch.tan),
+    VectorOp.ASIN: in_double(torch.asin),
+    VectorOp.ACOS: in_double(torch.acos),
+    VectorOp.ATAN: in_double(torch.atan),
+    VectorOp.SINH: in_double(torch.sinh),
+    VectorOp.COSH: in_double(torch.cosh),
+    VectorOp.ASINH: in_double(torch.asinh),
+    VectorOp.ACOSH: in_double(torch.acosh),
+    VectorOp.ATANH: in_double(torch.atanh),
+    VectorOp.ERFC: in_double(torch.erfc),
+    VectorOp.ERFCX: in_double(torch.special.erfcx),
+    VectorOp.ERFINV: in_double(torch.erfinv),
+    VectorOp.LGAMMA: in_double(torch.lgamma),
+    VectorOp.DIGAMMA: in_double(torch.digamma),
+    VectorOp.I0: in_double(torch.i0),
+    VectorOp.I0E: in_double(torch.special.i0e),
+    VectorOp.I1: in_double(torch.special.i1),
+    VectorOp.I1E: in_double(torch.special.i1e),
 }
-SINGLE_ONLY = {VectorOp.EXP, VectorOp.LOG, VectorOp.TANH, VectorOp.SIGMOID, VectorOp.ERF, VectorOp.GELU}
-SINGLE_ONLY |= {VectorOp.GELU_TANH, VectorOp.SIN, VectorOp.COS, VectorOp.POW}
+SINGLE_ONLY = {op for op in VectorOp if op.cost in (VectorClass.EXPONENTIAL, VectorClass.TRANSCENDENTAL)}
+SINGLE_ONLY |= {VectorOp.HYPOT}
 BINARY: dict[VectorOp, Callable[..., torch.Tensor]] = {
     VectorOp.ADD: torch.add,
     VectorOp.SUB: torch.sub,
@@ -165,7 +196,14 @@ BINARY: dict[VectorOp, Callable[..., torch.Tensor]] = {
     VectorOp.MIN: torch.minimum,
     VectorOp.MAX: torch.maximum,
     VectorOp.POW: torch.pow,
+    VectorOp.FMOD: in_double(torch.fmod),  # in single precision PyTorch has NaN where the quotient is too large
+    VectorOp.REMAINDER: in_double(torch.remainder),
+    VectorOp.FLOOR_DIVIDE: torch.floor_divide,
+    VectorOp.COPYSIGN: torch.copysign,
+    VectorOp.ATAN2: in_double(torch.atan2),
+    VectorOp.HYPOT: in_double(torch.hypot),
 }
+DIVISIONS = {VectorOp.FMOD, VectorOp.REMAINDER, VectorOp.FLOOR_DIVIDE, VectorOp.TRUNC_DIVIDE}
 COMPARISONS = {
     VectorOp.EQ: torch.eq,
     VectorOp.NE: torch.ne,
@@ -175,9 +213,13 @@ COMPARISONS = {
     VectorOp.GE: torch.ge,
 }
 BITWISE = {VectorOp.AND: torch.bitwise_and, VectorOp.OR: torch.bitwise_or, VectorOp.XOR: torch.bitwise_xor}
+SHIFTS = {VectorOp.SHIFT_LEFT: torch.bitwise_left_shift, VectorOp.SHIFT_RIGHT: torch.bitwise_right_shift}
 INTEGER_FUNCTIONS: dict[VectorOp, Callable[..., torch.Tensor]] = {
-    **{op: function for op, function in BINARY.items() if op is not VectorOp.DIV},
+    **{op: function for op, function in BINARY.items() if op.takes(DType.I64)},
     **BITWISE,
+    **SHIFTS,
+    VectorOp.GCD: torch.gcd,
+    VectorOp.TRUNC_DIVIDE: lambda x, y: torch.div(x, y, rounding_mode="trunc"),
     **{op: UNARY[op] for op in (VectorOp.NEG, VectorOp.ABS, VectorOp.RELU)},
     VectorOp.NOT: torch.bitwise_not,
 }
@@ -249,8 +291,9 @@ def test_vector_integers(bench: KernelBench, op: VectorOp, dtype: torch.dtype) -
     case = Case(op.name)
     x, y = case.rand(300, dtype=dtype), case.rand(300, dtype=dtype)
     y = y.abs() % 9 if op is VectorOp.POW else y
+    y = torch.where(y == 0, 7, y) if op in DIVISIONS else y
     function = INTEGER_FUNCTIONS[op]
-    arguments = (x, y) if op in BINARY or op in BITWISE else (x,)
+    arguments = (x, y)[: op.arity]
     expected = function(*arguments)
     elementwise(case, op, *arguments, expected=expected)
     agree(bench.result(case), expected)
@@ -296,6 +339,34 @@ def test_vector_power_of_integers_with_negative_exponents(bench: KernelBench) ->
         torch.tensor([-1, -2, -1, -2, -1, -3, -1]),
         expected=torch.tensor([1, 1, -1, 1, 0, 0, 0]),
     )
+    bench.check(case)
+
+
+@pytest.mark.parametrize("op", DIVISIONS, ids=lambda op: op.name)
+def test_integers_divided_by_zero_are_an_error(bench: KernelBench, op: VectorOp) -> None:
+    case = Case("division")
+    elementwise(case, op, torch.tensor([1, 2, 3]), torch.tensor([1, 0, 3]), expected=torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(AssertionError, match="DIVISION"):
+        bench.result(case)
+
+
+def test_quotients_of_the_smallest_integer(bench: KernelBench) -> None:
+    x, y = torch.tensor([-(1 << 63), -7]), torch.tensor([-1, -1])
+    zero, quotient = torch.zeros_like(x), torch.tensor([-(1 << 63), 7])
+    for op in DIVISIONS:
+        case = Case("quotient")
+        expected = quotient if op in (VectorOp.FLOOR_DIVIDE, VectorOp.TRUNC_DIVIDE) else zero
+        elementwise(case, op, x, y, expected=expected)
+        bench.check(case)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_remainders_of_far_apart_numbers(bench: KernelBench, dtype: torch.dtype) -> None:
+    case, limits = Case("far"), torch.finfo(dtype)
+    values = torch.tensor([limits.max, -limits.max, limits.smallest_normal, 1e-42, 3.7, -1e20, 5e-324, 1.0]).to(dtype)
+    x, y = values.repeat_interleave(len(values)), values.repeat(len(values))
+    elementwise(case, VectorOp.FMOD, x, y, expected=in_double(torch.fmod)(x, y))
+    elementwise(case, VectorOp.NEXTAFTER, x, y, expected=torch.nextafter(x, y))
     bench.check(case)
 
 
@@ -369,6 +440,13 @@ def reduction(case: Case, op: ReduceOp, x: torch.Tensor, axes: tuple[int, ...], 
     case.commands.append(Reduce(case.read(x), case.write(expected), op=op, axes=sum(1 << a for a in axes)))
 
 
+def product(x: torch.Tensor, dim: tuple[int, ...], keepdim: bool) -> torch.Tensor:
+    """Over several axes, of numbers so near to 1 that it stays finite."""
+    for axis in dim:
+        x = x.prod(axis, keepdim=keepdim)
+    return x
+
+
 @pytest.mark.parametrize("axes", [(0,), (1,), (0, 1), (2,), (0, 2), (1, 2), (0, 1, 2)])
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_reduce_across_blocks(bench: KernelBench, axes: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -380,6 +458,7 @@ def test_reduce_across_blocks(bench: KernelBench, axes: tuple[int, ...], dtype: 
         (ReduceOp.MEAN, torch.mean),
         (ReduceOp.MAX, torch.amax),
         (ReduceOp.MIN, torch.amin),
+        (ReduceOp.PROD, product),
     ):
         expected = function(x.double(), dim=axes, keepdim=True).to(dtype)
         case = Case("reduce")
@@ -414,7 +493,7 @@ def test_reduce_gives_the_first_of_equal_extremes(bench: KernelBench, axis: int,
 
 def test_reduce_of_nothing(bench: KernelBench) -> None:
     x = torch.zeros(3, 0)
-    for op, value in ((ReduceOp.SUM, 0.0), (ReduceOp.MEAN, float("nan"))):
+    for op, value in ((ReduceOp.SUM, 0.0), (ReduceOp.MEAN, float("nan")), (ReduceOp.PROD, 1.0)):
         case = Case("nothing")
         reduction(case, op, x, (1,), torch.full((3, 1), value))
         bench.check(case)

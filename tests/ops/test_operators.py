@@ -454,6 +454,54 @@ ROWS = [
     Row("FLOOR", torch.floor, one(REALS)),
     Row("CEIL", torch.ceil, one(REALS)),
     *(
+        Row(name.upper(), getattr(torch, name), one((*FLOATS, torch.int64)))
+        for name in ("exp2", "expm1", "log2", "log10", "log1p", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh")
+    ),
+    *(
+        Row(name.upper(), getattr(torch.special, name), one((torch.float32, torch.int32)))
+        for name in ("erfc", "erfcx", "erfinv", "i0", "i0e", "i1", "i1e")
+    ),
+    Row("ACOSH", torch.acosh, one(low=-1)),
+    Row("ATANH", torch.atanh, one(low=-1.5, high=1.5)),
+    # far from the poles, beside which a unit in the last place of the argument is large in the result
+    Row("LGAMMA", torch.lgamma, one((torch.float32,), low=0.1, high=9)),
+    Row("DIGAMMA", torch.digamma, one((torch.float32,), low=0.1, high=9)),
+    Row("ATAN2", torch.atan2, broadcastable(FLOATS)),
+    Row("HYPOT", torch.hypot, broadcastable(FLOATS)),
+    *(
+        exact(name.upper(), getattr(torch, name), one((*REALS, *INTS)))
+        for name in ("trunc", "round", "sign", "signbit")
+    ),
+    Row("ROUND", lambda a, d: torch.round(a, decimals=d), st.tuples(tensors(shapes, REALS), st.integers(-2, 3))),
+    *(exact(name.upper(), getattr(torch, name), one(ALL)) for name in ("isnan", "isinf", "signbit")),
+    *(
+        exact(name.upper(), getattr(torch, name), broadcastable((*REALS, *INTS, torch.bool), special=True))
+        for name in ("fmin", "fmax")
+    ),
+    *(
+        Row(name, function, st.tuples(tensors(filled, dtypes, low=-40, high=40), divisors), zeros=True)
+        for name, function in (
+            ("FMOD", torch.fmod),
+            ("REMAINDER", torch.remainder),
+            ("DIV", lambda a, b: torch.div(a, b, rounding_mode="floor")),
+            ("DIV", lambda a, b: torch.div(a, b, rounding_mode="trunc")),
+        )
+        for dtypes, divisors in (
+            (REALS, tensors((1,), REALS, low=-3, special=True)),
+            (INTS, st.sampled_from([-7, 3, 1, -1]).map(lambda n: torch.tensor([n], dtype=torch.int16))),
+            ((*REALS, *INTS), st.sampled_from([-3, 2, 5])),
+        )
+    ),
+    *(
+        exact(name, function, st.tuples(tensors(filled, INTS, low=-99, high=99), shifts))
+        for name, function in (("SHIFT_LEFT", torch.bitwise_left_shift), ("SHIFT_RIGHT", torch.bitwise_right_shift))
+        for shifts in (tensors((1,), INTS, low=-1, high=70), st.integers(0, 9))
+    ),
+    exact("GCD", torch.gcd, broadcastable(INTS, low=-60, high=60)),
+    exact("COPYSIGN", torch.copysign, broadcastable(REALS)),
+    exact("NEXTAFTER", torch.nextafter, broadcastable((torch.float32,), low=-1, high=1)),
+    exact("NEXTAFTER", torch.nextafter, broadcastable((torch.float64,), low=-1, high=1)),
+    *(
         Row(name.upper(), getattr(torch, name), broadcastable(ALL, low=-2, high=2))
         for name in ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor")
     ),
@@ -522,6 +570,13 @@ ROWS = [
     Row("SUM", lambda x, a, k: x.sum(a, keepdim=k), reductions((*REALS, *INTS, torch.bool)), loose=4),
     Row("SUM", lambda x: x.sum(), one((*REALS, *INTS, torch.bool), special=False), loose=4),
     Row("MEAN", lambda x, a, k: x.mean(a, keepdim=k), reductions(REALS), loose=2),
+    Row(
+        "PROD",
+        lambda x, a, k: torch.prod(x, a, keepdim=k),
+        st.tuples(along((*REALS, *INTS, torch.bool)), st.booleans()).map(lambda drawn: (*drawn[0], drawn[1])),
+        loose=4,
+    ),
+    Row("PROD", torch.prod, one((*REALS, *INTS)), loose=4),
     Row("SUM", lambda x, a, to: x.sum(a, dtype=to), narrowed(ALL), loose=4),
     Row("MEAN", lambda x, a, to: x.mean(a, dtype=to), narrowed(REALS), loose=4),
     exact("MEAN", lambda x: x.mean(), st.just((torch.full((8,), 3e38),))),

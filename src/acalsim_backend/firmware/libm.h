@@ -60,11 +60,10 @@ static inline double acal_log_core(double x) {
 }
 
 /*
- * erf through erf(x) = -expm1(-x Q(x)), where Q is smooth; relative error 2^-37. From |x| = 4 on, where the result
- * rounds to 1 in f32, Q stays what it is: the result goes on to exactly 1, which GELU needs.
+ * x Q(x) for 0 <= x, with a smooth Q so that erfc(x) = exp(-x Q(x)); relative error 2^-37. From x = 4 on, where erf(x)
+ * rounds to 1 in f32, Q stays what it is: erf goes on to exactly 1, which GELU needs.
  */
-static inline double acal_erf_core(double x) {
-    double size = acal_clamp_f64(__builtin_fabs(x), 0.0, 30.0);
+static inline double acal_erf_exponent(double size) {
     double a = acal_clamp_f64(size, 0.0, 4.0);
     double q = -0x1.1bd0b87097332p-27;
     q = q * a + 0x1.8550ad3575823p-23;
@@ -80,7 +79,12 @@ static inline double acal_erf_core(double x) {
     q = q * a + 0x1.a4f4ddb630aadp-4;
     q = q * a + 0x1.45f306e261a2cp-1;
     q = q * a + 0x1.20dd7504255adp+0;
-    return __builtin_copysign(-acal_expm1_core(-size * q), x);
+    return size * q;
+}
+
+static inline double acal_erf_core(double x) {
+    double size = acal_clamp_f64(__builtin_fabs(x), 0.0, 30.0);
+    return __builtin_copysign(-acal_expm1_core(-acal_erf_exponent(size)), x);
 }
 
 static inline double acal_tanh_core(double x) {
@@ -115,6 +119,25 @@ static inline float acal_gelu_tanh_inline(float x) {
     return acal_nan_unless_f32(x == x, (float)y);
 }
 
+/*
+ * Division with a remainder. Floating point is exact, as in C; the quotient rounded down and the remainder that has the
+ * sign of b are PyTorch's. Integers divided by 0 give anything but a trap.
+ */
+float acal_fmod_f32(float a, float b);
+double acal_fmod_f64(double a, double b);
+int64_t acal_fmod_i64(int64_t a, int64_t b);
+float acal_remainder_f32(float a, float b);
+double acal_remainder_f64(double a, double b);
+int64_t acal_remainder_i64(int64_t a, int64_t b);
+float acal_floor_divide_f32(float a, float b);
+double acal_floor_divide_f64(double a, double b);
+int64_t acal_floor_divide_i64(int64_t a, int64_t b);
+int64_t acal_trunc_divide_i64(int64_t a, int64_t b);
+
+/* The neighbour of a in the direction of b. */
+float acal_nextafter_f32(float a, float b);
+double acal_nextafter_f64(double a, double b);
+
 float acal_expf(float x);
 float acal_logf(float x);
 float acal_tanhf(float x);
@@ -122,6 +145,31 @@ float acal_erff(float x);
 float acal_sinf(float x);
 float acal_cosf(float x);
 float acal_powf(float x, float y);
+float acal_exp2f(float x);
+float acal_expm1f(float x);
+float acal_log2f(float x);
+float acal_log10f(float x);
+float acal_log1pf(float x);
+float acal_tanf(float x);
+float acal_asinf(float x);
+float acal_acosf(float x);
+float acal_atanf(float x);
+float acal_sinhf(float x);
+float acal_coshf(float x);
+float acal_asinhf(float x);
+float acal_acoshf(float x);
+float acal_atanhf(float x);
+float acal_erfcf(float x);
+float acal_erfcxf(float x);
+float acal_erfinvf(float x);
+float acal_lgammaf(float x);
+float acal_digammaf(float x);
+float acal_i0f(float x);
+float acal_i0ef(float x);
+float acal_i1f(float x);
+float acal_i1ef(float x);
+float acal_atan2f(float y, float x);
+float acal_hypotf(float x, float y);
 float acal_sqrtf(float x);
 float acal_rsqrtf(float x);
 float acal_sigmoidf(float x);

@@ -168,6 +168,21 @@ static inline float acal_floor_f32(float x) { return (float)acal_floor_f64((doub
 
 static inline float acal_ceil_f32(float x) { return (float)acal_ceil_f64((double)x); }
 
+static inline double acal_trunc_f64(double x) {
+    double truncated = __builtin_copysign((double)(int64_t)acal_clamp_f64(x, -0x1p53, 0x1p53), x);
+    return acal_select_f64(__builtin_fabs(x) < 0x1p52, truncated, x);
+}
+
+/* To the nearest integer, of two equally near to the even one: 2^52 has no room for a fraction. */
+static inline double acal_round_f64(double x) {
+    double size = __builtin_fabs(x);
+    return acal_select_f64(size < 0x1p52, __builtin_copysign((size + 0x1p52) - 0x1p52, x), x);
+}
+
+static inline float acal_trunc_f32(float x) { return (float)acal_trunc_f64((double)x); }
+
+static inline float acal_round_f32(float x) { return (float)acal_round_f64((double)x); }
+
 /* --- f16 and bf16: round to nearest even, NaN stays NaN, subnormals kept ---------------------- */
 
 static inline float acal_f32_of_bf16(uint16_t x) { return acal_f32_of_bits((uint32_t)x << 16); }

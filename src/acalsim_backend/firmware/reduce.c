@@ -47,6 +47,7 @@ typedef void accumulate_t(void *sums, int64_t *indices, const void *values, int6
     }
 
 #define PLUS(a, b) ((a) + (b))
+#define TIMES(a, b) ((a) * (b))
 
 PLAIN(sum_f32, double, float, PLUS)
 PLAIN(sum_f64, double, double, PLUS)
@@ -57,6 +58,9 @@ PLAIN(max_i64, int64_t, int64_t, acal_max_i64)
 PLAIN(min_f32, float, float, acal_min_f32)
 PLAIN(min_f64, double, double, acal_min_f64)
 PLAIN(min_i64, int64_t, int64_t, acal_min_i64)
+PLAIN(prod_f32, float, float, TIMES)
+PLAIN(prod_f64, double, double, TIMES)
+PLAIN(prod_i64, uint64_t, int64_t, TIMES)
 INDEXED(argmax_f32, float, acal_select_f32, >)
 INDEXED(argmax_f64, double, acal_select_f64, >)
 INDEXED(argmax_i64, int64_t, acal_select_i64, >)
@@ -83,7 +87,7 @@ typedef struct {
     int64_t count;               /* elements per result */
     acal_nest_t kept;            /* over out, x and, if present, indices */
     acal_nest_t reduced;         /* over x */
-    uint64_t sums[ACAL_BLOCK];   /* f64 for floating point sums, else of the class */
+    uint64_t sums[ACAL_BLOCK];   /* f64 for floating point sums and means, else of the class */
     uint64_t loaded[ACAL_BLOCK]; /* a row of x where it needs conversion */
     int64_t indices[ACAL_BLOCK];
 } state_t;
@@ -99,16 +103,18 @@ static uint32_t check_dims(const acal_reduce_t *command) {
     return fits ? ACAL_STATUS_OK : ACAL_STATUS_BAD_SHAPE;
 }
 
+static int is_extreme(uint32_t op) { return op == ACAL_REDUCEOP_MAX || op == ACAL_REDUCEOP_MIN; }
+
 static uint32_t check(const acal_reduce_t *command, acal_fault_t *fault) {
     ACAL_TRY(acal_check_operand(&command->x, fault));
     ACAL_TRY(acal_check_operand(&command->out, fault));
     ACAL_TRY(acal_check_optional(&command->indices, fault));
     if (acal_class(command->x.dtype) != acal_class(command->out.dtype)) return ACAL_STATUS_BAD_DTYPE;
-    if (command->op > ACAL_REDUCEOP_MIN) return ACAL_STATUS_UNSUPPORTED;
+    if (command->op > ACAL_REDUCEOP_PROD) return ACAL_STATUS_UNSUPPORTED;
     if (command->op == ACAL_REDUCEOP_MEAN && !acal_is_float(command->x.dtype)) return ACAL_STATUS_BAD_DTYPE;
     if (acal_present(&command->indices)) {
         int one_axis = command->axes != 0 && (command->axes & (command->axes - 1)) == 0;
-        if (!one_axis || command->op < ACAL_REDUCEOP_MAX) return ACAL_STATUS_UNSUPPORTED;
+        if (!one_axis || !is_extreme(command->op)) return ACAL_STATUS_UNSUPPORTED;
         if (command->indices.dtype != ACAL_DTYPE_I64) return ACAL_STATUS_BAD_DTYPE;
     }
     return check_dims(command);
@@ -116,16 +122,16 @@ static uint32_t check(const acal_reduce_t *command, acal_fault_t *fault) {
 
 /* --- accumulators ----------------------------------------------------------------------------- */
 
-/* What a reduction starts from: 0, or the value that every other one beats. */
+/* What a reduction starts from: 0, 1, or the value that every other one beats; an f32 twice, for two accumulators. */
 static void begin(state_t *state, int64_t n) {
-    uint64_t start = 0;
-    int is_max = state->command->op == ACAL_REDUCEOP_MAX;
-    if (!state->is_sum && state->type == ACAL_CLASS_F32)
-        start = is_max ? 0xff800000ff800000u : 0x7f8000007f800000u;
-    else if (!state->is_sum && state->type == ACAL_CLASS_F64)
-        start = is_max ? 0xfff0000000000000u : 0x7ff0000000000000u;
-    else if (!state->is_sum)
-        start = is_max ? (uint64_t)INT64_MIN : (uint64_t)INT64_MAX;
+    static const uint64_t starts[][ACAL_CLASSES] = {
+        [ACAL_REDUCEOP_SUM] = {0, 0, 0},
+        [ACAL_REDUCEOP_MEAN] = {0, 0, 0},
+        [ACAL_REDUCEOP_MAX] = {0xff800000ff800000u, 0xfff0000000000000u, (uint64_t)INT64_MIN},
+        [ACAL_REDUCEOP_MIN] = {0x7f8000007f800000u, 0x7ff0000000000000u, (uint64_t)INT64_MAX},
+        [ACAL_REDUCEOP_PROD] = {0x3f8000003f800000u, 0x3ff0000000000000u, 1},
+    };
+    uint64_t start = starts[state->command->op][state->type];
     for (int64_t i = 0; i < n; i++) {
         state->sums[i] = start;
         state->indices[i] = 0;
@@ -214,10 +220,9 @@ static int64_t magnitude(int64_t x) { return x < 0 ? -x : x; }
 
 static void choose(state_t *state) {
     static const reduction_t reductions[][ACAL_CLASSES] = {
-        [ACAL_REDUCEOP_SUM] = REDUCTIONS(sum),
-        [ACAL_REDUCEOP_MEAN] = REDUCTIONS(sum),
-        [ACAL_REDUCEOP_MAX] = REDUCTIONS(max),
-        [ACAL_REDUCEOP_MIN] = REDUCTIONS(min),
+        [ACAL_REDUCEOP_SUM] = REDUCTIONS(sum),   [ACAL_REDUCEOP_MEAN] = REDUCTIONS(sum),
+        [ACAL_REDUCEOP_MAX] = REDUCTIONS(max),   [ACAL_REDUCEOP_MIN] = REDUCTIONS(min),
+        [ACAL_REDUCEOP_PROD] = REDUCTIONS(prod),
     };
     static const reduction_t indexed[][ACAL_CLASSES] = {REDUCTIONS(argmax), REDUCTIONS(argmin)};
     uint32_t op = state->command->op;
@@ -240,7 +245,7 @@ uint32_t acal_reduce(const acal_reduce_t *command, acal_fault_t *fault) {
     const acal_operand_t *kept_operands[] = {&out, &x, &indices}, *reduced_operands[] = {&reduced};
     if (!acal_nest_begin(&state.kept, kept_operands, acal_present(&command->indices) ? 3 : 2)) return ACAL_STATUS_OK;
     state.count = acal_numel(&reduced);
-    if (state.count == 0 && !state.is_sum) {
+    if (state.count == 0 && is_extreme(command->op)) {
         fault->address = command->x.addr;
         return ACAL_STATUS_BAD_SHAPE;
     }

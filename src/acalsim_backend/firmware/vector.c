@@ -70,6 +70,60 @@ static int64_t integer_power(int64_t base, int64_t exponent) {
 
 KERNEL(pow_i64, int64_t, int64_t, integer_power(A, B))
 
+KERNEL(exp2_f32, float, float, acal_exp2f(A))
+KERNEL(expm1_f32, float, float, acal_expm1f(A))
+KERNEL(log2_f32, float, float, acal_log2f(A))
+KERNEL(log10_f32, float, float, acal_log10f(A))
+KERNEL(log1p_f32, float, float, acal_log1pf(A))
+KERNEL(tan_f32, float, float, acal_tanf(A))
+KERNEL(asin_f32, float, float, acal_asinf(A))
+KERNEL(acos_f32, float, float, acal_acosf(A))
+KERNEL(atan_f32, float, float, acal_atanf(A))
+KERNEL(sinh_f32, float, float, acal_sinhf(A))
+KERNEL(cosh_f32, float, float, acal_coshf(A))
+KERNEL(asinh_f32, float, float, acal_asinhf(A))
+KERNEL(acosh_f32, float, float, acal_acoshf(A))
+KERNEL(atanh_f32, float, float, acal_atanhf(A))
+KERNEL(erfc_f32, float, float, acal_erfcf(A))
+KERNEL(erfcx_f32, float, float, acal_erfcxf(A))
+KERNEL(erfinv_f32, float, float, acal_erfinvf(A))
+KERNEL(lgamma_f32, float, float, acal_lgammaf(A))
+KERNEL(digamma_f32, float, float, acal_digammaf(A))
+KERNEL(i0_f32, float, float, acal_i0f(A))
+KERNEL(i0e_f32, float, float, acal_i0ef(A))
+KERNEL(i1_f32, float, float, acal_i1f(A))
+KERNEL(i1e_f32, float, float, acal_i1ef(A))
+KERNEL(atan2_f32, float, float, acal_atan2f(A, B))
+KERNEL(hypot_f32, float, float, acal_hypotf(A, B))
+
+FOR_ALL(trunc, acal_trunc_f32(A), acal_trunc_f64(A), A)
+FOR_ALL(round, acal_round_f32(A), acal_round_f64(A), A)
+FOR_ALL(fmod, acal_fmod_f32(A, B), acal_fmod_f64(A, B), acal_fmod_i64(A, B))
+FOR_ALL(remainder, acal_remainder_f32(A, B), acal_remainder_f64(A, B), acal_remainder_i64(A, B))
+FOR_ALL(floor_divide, acal_floor_divide_f32(A, B), acal_floor_divide_f64(A, B), acal_floor_divide_i64(A, B))
+KERNEL(trunc_divide_i64, int64_t, int64_t, acal_trunc_divide_i64(A, B))
+FOR_FLOATS(copysign, __builtin_copysignf(A, B), __builtin_copysign(A, B))
+FOR_FLOATS(nextafter, acal_nextafter_f32(A, B), acal_nextafter_f64(A, B))
+
+/* A shift that is negative, or larger than the register, moves all bits out. */
+static int64_t shift_left(int64_t a, int64_t b) { return (uint64_t)b < 64 ? (int64_t)((uint64_t)a << b) : 0; }
+
+static int64_t shift_right(int64_t a, int64_t b) { return a >> ((uint64_t)b < 64 ? b : 63); }
+
+static int64_t gcd(int64_t a, int64_t b) {
+    uint64_t x = (uint64_t)acal_max_i64(a, WRAPPING(0, -, a)), y = (uint64_t)acal_max_i64(b, WRAPPING(0, -, b));
+    while (y != 0) {
+        uint64_t rest = x % y;
+        x = y;
+        y = rest;
+    }
+    return (int64_t)x;
+}
+
+KERNEL(shift_left_i64, int64_t, int64_t, shift_left(A, B))
+KERNEL(shift_right_i64, int64_t, int64_t, shift_right(A, B))
+KERNEL(gcd_i64, int64_t, int64_t, gcd(A, B))
+
 #define COMPARISON(NAME, OPERATOR)                    \
     KERNEL(NAME##_f32, int64_t, float, A OPERATOR B)  \
     KERNEL(NAME##_f64, int64_t, double, A OPERATOR B) \
@@ -104,7 +158,9 @@ WHERE(where_i64, int64_t, acal_select_i64)
 
 /* --- decoding --------------------------------------------------------------------------------- */
 
-enum { N_OPS = ACAL_VECTOROP_WHERE + 1, MAX_INPUTS = 8, MAX_OUTPUTS = 4, NO_DTYPE = 255 };
+#define ONE(NAME, arity, cost, compares) +1
+enum { N_OPS = 0 ACAL_VECTOR_OPS(ONE), MAX_INPUTS = 8, MAX_OUTPUTS = 4, NO_DTYPE = 255 };
+#undef ONE
 
 /* How many registers each operation reads, and whether it compares. */
 #define ARITY(NAME, arity, cost, compares) arity,
@@ -122,7 +178,7 @@ typedef kernel_t *rule_t[ACAL_CLASSES];
 #define F32_ONLY(NAME) {NAME##_f32, 0, 0}
 #define I64_ONLY(NAME) {0, 0, NAME##_i64}
 
-/* Integers are divided by no instruction: the compiler casts to a float first, as PyTorch's true division does. */
+/* Of integers DIV has no kernel: the compiler casts to a float first, as PyTorch's true division does. */
 static const rule_t rules[N_OPS] = {
     [ACAL_VECTOROP_ADD] = ALL(add),
     [ACAL_VECTOROP_SUB] = ALL(sub),
@@ -158,6 +214,42 @@ static const rule_t rules[N_OPS] = {
     [ACAL_VECTOROP_OR] = I64_ONLY(or),
     [ACAL_VECTOROP_XOR] = I64_ONLY(xor),
     [ACAL_VECTOROP_NOT] = I64_ONLY(not),
+    [ACAL_VECTOROP_TRUNC] = ALL(trunc),
+    [ACAL_VECTOROP_ROUND] = ALL(round),
+    [ACAL_VECTOROP_FMOD] = ALL(fmod),
+    [ACAL_VECTOROP_REMAINDER] = ALL(remainder),
+    [ACAL_VECTOROP_FLOOR_DIVIDE] = ALL(floor_divide),
+    [ACAL_VECTOROP_TRUNC_DIVIDE] = I64_ONLY(trunc_divide),
+    [ACAL_VECTOROP_SHIFT_LEFT] = I64_ONLY(shift_left),
+    [ACAL_VECTOROP_SHIFT_RIGHT] = I64_ONLY(shift_right),
+    [ACAL_VECTOROP_GCD] = I64_ONLY(gcd),
+    [ACAL_VECTOROP_COPYSIGN] = FLOATS(copysign),
+    [ACAL_VECTOROP_NEXTAFTER] = FLOATS(nextafter),
+    [ACAL_VECTOROP_EXP2] = F32_ONLY(exp2),
+    [ACAL_VECTOROP_EXPM1] = F32_ONLY(expm1),
+    [ACAL_VECTOROP_LOG2] = F32_ONLY(log2),
+    [ACAL_VECTOROP_LOG10] = F32_ONLY(log10),
+    [ACAL_VECTOROP_LOG1P] = F32_ONLY(log1p),
+    [ACAL_VECTOROP_TAN] = F32_ONLY(tan),
+    [ACAL_VECTOROP_ASIN] = F32_ONLY(asin),
+    [ACAL_VECTOROP_ACOS] = F32_ONLY(acos),
+    [ACAL_VECTOROP_ATAN] = F32_ONLY(atan),
+    [ACAL_VECTOROP_SINH] = F32_ONLY(sinh),
+    [ACAL_VECTOROP_COSH] = F32_ONLY(cosh),
+    [ACAL_VECTOROP_ASINH] = F32_ONLY(asinh),
+    [ACAL_VECTOROP_ACOSH] = F32_ONLY(acosh),
+    [ACAL_VECTOROP_ATANH] = F32_ONLY(atanh),
+    [ACAL_VECTOROP_ERFC] = F32_ONLY(erfc),
+    [ACAL_VECTOROP_ERFCX] = F32_ONLY(erfcx),
+    [ACAL_VECTOROP_ERFINV] = F32_ONLY(erfinv),
+    [ACAL_VECTOROP_LGAMMA] = F32_ONLY(lgamma),
+    [ACAL_VECTOROP_DIGAMMA] = F32_ONLY(digamma),
+    [ACAL_VECTOROP_I0] = F32_ONLY(i0),
+    [ACAL_VECTOROP_I0E] = F32_ONLY(i0e),
+    [ACAL_VECTOROP_I1] = F32_ONLY(i1),
+    [ACAL_VECTOROP_I1E] = F32_ONLY(i1e),
+    [ACAL_VECTOROP_ATAN2] = F32_ONLY(atan2),
+    [ACAL_VECTOROP_HYPOT] = F32_ONLY(hypot),
 };
 
 typedef enum { STEP_LOAD, STEP_CONSTANT, STEP_CONVERT, STEP_COMPUTE, STEP_STORE } step_kind_t;
@@ -168,6 +260,7 @@ typedef struct {
     uint8_t operand;     /* LOAD, STORE, COMPUTE in place: place of the operand in the nest */
     uint8_t dtype;
     uint8_t in_place; /* LOAD: the register is the operand's memory. COMPUTE: it is the output's */
+    uint8_t divides;  /* COMPUTE: integers, by register b, which must not be 0 */
     int64_t stride;   /* of the operand along a row, in elements and in bytes */
     int64_t pitch;
     kernel_t *kernel;
@@ -177,6 +270,7 @@ typedef struct {
 } step_t;
 
 typedef struct {
+    uint32_t status; /* OK, or DIVISION once an integer was divided by 0 */
     int32_t n_inputs, n_outputs;
     acal_nest_t nest; /* outputs first: their order of strides decides the loop order */
     int32_t n_steps, n_row_steps;
@@ -192,6 +286,11 @@ typedef struct {
 static uint32_t expect(const program_t *program, uint8_t reg, uint8_t dtype) {
     if (reg >= ACAL_MAX_VECTOR_REGISTERS) return ACAL_STATUS_INDEX;
     return program->dtypes[reg] == dtype ? ACAL_STATUS_OK : ACAL_STATUS_BAD_DTYPE;
+}
+
+static int divides(uint8_t op) {
+    return op == ACAL_VECTOROP_FMOD || op == ACAL_VECTOROP_REMAINDER || op == ACAL_VECTOROP_FLOOR_DIVIDE ||
+           op == ACAL_VECTOROP_TRUNC_DIVIDE;
 }
 
 static uint32_t decode_compute(const program_t *program, const acal_vector_instruction_t *code, step_t *step) {
@@ -214,6 +313,7 @@ static uint32_t decode_compute(const program_t *program, const acal_vector_instr
     if (compares[code->op] && acal_is_float(code->dtype)) return ACAL_STATUS_BAD_DTYPE;
     if (compares[code->op]) step->round = 0; /* 0 and 1 are values of every integer dtype */
     step->kernel = rules[code->op][acal_class(from)];
+    step->divides = divides(code->op) && acal_class(from) == ACAL_CLASS_I64;
     if (code->op == ACAL_VECTOROP_NOT && code->dtype == ACAL_DTYPE_BOOL) step->kernel = not_bool;
     return step->kernel ? ACAL_STATUS_OK : ACAL_STATUS_UNSUPPORTED;
 }
@@ -337,6 +437,12 @@ static void fuse_store(program_t *program) {
     }
 }
 
+static int has_zero(const int64_t *values, int64_t n) {
+    int found = 0;
+    for (int64_t i = 0; i < n; i++) found |= values[i] == 0;
+    return found;
+}
+
 static void run_step(program_t *program, const step_t *step, int64_t start, int64_t n) {
     void **registers = program->registers;
     char *memory = program->nest.data[step->operand] + start * step->pitch;
@@ -348,7 +454,10 @@ static void run_step(program_t *program, const step_t *step, int64_t start, int6
             break;
         case STEP_CONSTANT: fill_constant(to, step->dtype, step->imm); break;
         case STEP_CONVERT: step->convert(to, registers[step->a], n); break;
-        case STEP_COMPUTE: step->kernel(to, registers[step->a], registers[step->b], registers[step->c], n); break;
+        case STEP_COMPUTE:
+            if (step->divides && has_zero(registers[step->b], n)) program->status = ACAL_STATUS_DIVISION;
+            step->kernel(to, registers[step->a], registers[step->b], registers[step->c], n);
+            break;
     }
     if (step->round) step->round(to, n);
     registers[step->to] = to;
@@ -392,9 +501,10 @@ uint32_t acal_vector(const acal_vector_t *command, acal_fault_t *fault) {
     program.n_inputs = (int32_t)command->n_inputs;
     program.n_outputs = (int32_t)command->n_outputs;
     if (!acal_nest_begin(&program.nest, operands, program.n_inputs + program.n_outputs)) return ACAL_STATUS_OK;
+    program.status = ACAL_STATUS_OK;
     schedule(&program);
     fuse_store(&program);
     do run_row(&program);
     while (acal_nest_next(&program.nest));
-    return ACAL_STATUS_OK;
+    return program.status;
 }

@@ -56,6 +56,11 @@ def evaluate(op: ACALSimOp, tensors: Mapping[str, torch.Tensor]) -> list[torch.T
     return [result] if isinstance(result, torch.Tensor) else list(result)
 
 
+def divides_by_zero(error: Exception) -> bool:
+    """Whether PyTorch's error is about the values that integers were divided by."""
+    return "ZeroDivisionError" in str(error)
+
+
 def is_pytorchs(op: ACALSimOp) -> bool:
     """Whether the operator is PyTorch's own."""
     return op.target.partition(".")[0] in PYTORCHS

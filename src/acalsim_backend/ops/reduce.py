@@ -140,6 +140,18 @@ class Sum(_Reduction):
             super().lower(op, to)
 
 
+class Prod(_Reduction):
+    """prod over an axis, or over all elements."""
+
+    op_type = ACALSimOpType.PROD
+    targets = ("aten.prod.default", "aten.prod.dim_int")
+    reduce_op = ReduceOp.PROD
+    empty = 1.0
+
+    def unsupported(self, op: ACALSimOp, ir: ACALSimIR) -> str | None:
+        return "result is bool" if dtype_of(op.outputs[0], ir) is DType.BOOL else None
+
+
 class Mean(_Reduction):
     """mean over axes."""
 

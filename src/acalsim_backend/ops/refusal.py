@@ -14,7 +14,7 @@ import torch
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp
 from acalsim_backend.ops.base import operator_of
-from acalsim_backend.ops.evaluate import evaluate
+from acalsim_backend.ops.evaluate import divides_by_zero, evaluate
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def _answer(question: _Question) -> str | None:
     try:
         evaluate(question.op, _operands(question, "cpu"))
     except Exception as error:  # noqa: BLE001  # whatever PyTorch says
-        if _takes_shapes(question):
+        if not divides_by_zero(error) and _takes_shapes(question):
             return f"PyTorch refuses it: {str(error).partition(chr(10))[0]}"
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -18,21 +19,10 @@ from acalsim_backend.program.commands import (
     Vector,
     VectorInstruction,
 )
-from acalsim_backend.program.enums import DType, VectorOp
+from acalsim_backend.program.enums import DType, VectorClass, VectorOp
 
 TRANSCENDENTAL = frozenset(
-    {
-        VectorOp.EXP,
-        VectorOp.LOG,
-        VectorOp.TANH,
-        VectorOp.SIGMOID,
-        VectorOp.ERF,
-        VectorOp.GELU,
-        VectorOp.GELU_TANH,
-        VectorOp.POW,
-        VectorOp.SIN,
-        VectorOp.COS,
-    }
+    op for op in VectorOp if op.cost in (VectorClass.EXPONENTIAL, VectorClass.TRANSCENDENTAL) or op is VectorOp.HYPOT
 )
 """Functions that the kernels provide in single precision only."""
 
@@ -85,6 +75,11 @@ class Emitter:
         source = self.code[args[0]].dtype
         a, b, c = (*args, 0, 0)[:3]
         return self.add(VectorInstruction(op, dtype, 0, a, b, c, src_dtype=source))
+
+    def choose(self, condition: int, yes: int, no: int) -> int:
+        """One of two values of one dtype, by a truth."""
+        dtype = self.code[yes].dtype
+        return self.add(VectorInstruction(VectorOp.WHERE, dtype, 0, condition, yes, no, src_dtype=dtype))
 
     def operand(self, op: ACALSimOp, role: str, dtype: DType) -> int:
         """An argument, tensor or scalar, converted to ``dtype``."""
@@ -175,6 +170,8 @@ class Pointwise(Operator):
             return str(error)
         if any(i.dtype is DType.F64 and i.op in TRANSCENDENTAL for i in emitter.code):
             return "the kernels have this function in single precision only"
+        if any(i.dtype in HALF_TYPES and i.op is VectorOp.NEXTAFTER for i in emitter.code):
+            return "the kernels have the neighbours of f32 and f64 only"
         return None
 
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
@@ -346,8 +343,7 @@ def _bitwise_not(e: Emitter, o: ACALSimOp) -> int:
 def _where(e: Emitter, o: ACALSimOp) -> int:
     dtype = DTYPES[e.ir.tensors[o.outputs[0]].dtype]
     condition = _truth(e, o, "condition")
-    chosen = e.operand(o, "self", dtype), e.operand(o, "other", dtype)
-    return e.add(VectorInstruction(VectorOp.WHERE, dtype, 0, condition, *chosen, src_dtype=dtype))
+    return e.choose(condition, e.operand(o, "self", dtype), e.operand(o, "other", dtype))
 
 
 def _clamp(e: Emitter, o: ACALSimOp) -> int:
@@ -367,6 +363,96 @@ def _clamp(e: Emitter, o: ACALSimOp) -> int:
     return value
 
 
+def _divide(e: Emitter, o: ACALSimOp) -> int:
+    """self / other, rounded as ``rounding_mode`` says; half types by a single number in f32, as eager does."""
+    mode, dtype = o.attrs.get("rounding_mode"), compute_dtype(o, e.ir)
+    if mode is None:
+        return _by_number(VectorOp.DIV)(e, o)
+    name = o.input("other")
+    single = name is None or e.ir.tensors[name].numel == 1
+    wide = DType.F32 if dtype in HALF_TYPES and single else dtype
+    left, right = e.cast(e.operand(o, "self", dtype), wide), e.operand(o, "other", wide)
+    if mode == "floor":
+        value = e.apply(VectorOp.FLOOR_DIVIDE, wide, left, right)
+    elif wide.is_float:
+        value = e.apply(VectorOp.TRUNC, wide, e.apply(VectorOp.DIV, wide, left, right))
+    else:
+        value = e.apply(VectorOp.TRUNC_DIVIDE, wide, left, right)
+    return e.cast(value, dtype)
+
+
+def _unless_integer(op: VectorOp) -> Emit:
+    """What rounds to integers leaves them as they are, bool included."""
+
+    def emit(e: Emitter, o: ACALSimOp) -> int:
+        value = e.operand(o, "self", dtype := compute_dtype(o, e.ir))
+        return e.apply(op, dtype, value) if dtype.is_float else value
+
+    return emit
+
+
+def _round(e: Emitter, o: ACALSimOp) -> int:
+    """To a number of decimals as eager: scaled, rounded to an integer and scaled back, in the element type."""
+    dtype, decimals = compute_dtype(o, e.ir), o.attrs.get("decimals", 0)
+    value = e.operand(o, "self", dtype)
+    if not dtype.is_float:
+        return value
+    if decimals == 0:
+        return e.apply(VectorOp.ROUND, dtype, value)
+    there, back = (VectorOp.MUL, VectorOp.DIV) if decimals > 0 else (VectorOp.DIV, VectorOp.MUL)
+    wide = DType.F32 if dtype in HALF_TYPES else dtype
+    scale = e.constant(10.0 ** abs(decimals), wide)
+    whole = e.apply(VectorOp.ROUND, wide, e.apply(there, wide, e.cast(value, wide), scale))
+    return e.cast(e.apply(back, wide, whole, scale), dtype)
+
+
+def _sign(e: Emitter, o: ACALSimOp) -> int:
+    """1, 0 or -1; 0 of NaN."""
+    dtype = compute_dtype(o, e.ir)
+    value = e.operand(o, "self", dtype)
+    if dtype is DType.BOOL:
+        return value
+    zero = e.constant(0, dtype)
+    above, below = (e.cast(e.apply(op, DType.BOOL, value, zero), dtype) for op in (VectorOp.GT, VectorOp.LT))
+    return e.apply(VectorOp.SUB, dtype, above, below)
+
+
+def _sign_bit(e: Emitter, o: ACALSimOp) -> int:
+    dtype = DTYPES[o.compute]
+    value = e.operand(o, "self", dtype)
+    if dtype.is_float:
+        value = e.apply(VectorOp.COPYSIGN, dtype, e.constant(1, dtype), value)
+    return e.apply(VectorOp.LT, DType.BOOL, value, e.constant(0, dtype))
+
+
+def _is_nan(e: Emitter, o: ACALSimOp) -> int:
+    value = e.operand(o, "self", DTYPES[o.compute])
+    return e.apply(VectorOp.NE, DType.BOOL, value, value)
+
+
+def _is_infinite(e: Emitter, o: ACALSimOp) -> int:
+    dtype = DTYPES[o.compute]
+    value = e.operand(o, "self", dtype)
+    if not dtype.is_float:
+        return e.constant(False, DType.BOOL)
+    return e.apply(VectorOp.EQ, DType.BOOL, e.apply(VectorOp.ABS, dtype, value), e.constant(math.inf, dtype))
+
+
+def _unless_nan(op: VectorOp) -> Emit:
+    """The extreme of two numbers, or the one that is a number; of equal zeros the left one, as C's fmin and fmax."""
+
+    def emit(e: Emitter, o: ACALSimOp) -> int:
+        dtype = compute_dtype(o, e.ir)
+        left, right = e.operand(o, "self", dtype), e.operand(o, "other", dtype)
+        value = e.apply(op, dtype, right, left)
+        if not dtype.is_float:
+            return value
+        no_left, no_right = (e.apply(VectorOp.NE, DType.BOOL, v, v) for v in (left, right))
+        return e.choose(no_right, left, e.choose(no_left, right, value))
+
+    return emit
+
+
 def _gelu(e: Emitter, o: ACALSimOp) -> int:
     dtype = compute_dtype(o, e.ir)
     op = VectorOp.GELU_TANH if o.attrs.get("approximate") == "tanh" else VectorOp.GELU
@@ -383,10 +469,11 @@ def _row(op_type: ACALSimOpType, emit: Emit, *targets: str, is_bool: bool = Fals
 
 _T = ACALSimOpType
 _V = VectorOp
+_KINDS = ("Tensor", "Tensor_Scalar", "Scalar_Tensor")
 _row(_T.ADD, _scaled(_V.ADD), "add.Tensor", "add.Scalar")
 _row(_T.SUB, _scaled(_V.SUB), "sub.Tensor", "sub.Scalar")
 _row(_T.MUL, _by_number(_V.MUL), "mul.Tensor", "mul.Scalar")
-_row(_T.DIV, _by_number(_V.DIV), "div.Tensor", "div.Scalar")
+_row(_T.DIV, _divide, "div.Tensor", "div.Scalar", "div.Tensor_mode", "div.Scalar_mode")
 _row(_T.MINIMUM, _binary(_V.MIN), "minimum.default")
 _row(_T.MAXIMUM, _binary(_V.MAX), "maximum.default")
 _row(_T.POW, _power, "pow.Tensor_Tensor", "pow.Tensor_Scalar", "pow.Scalar")
@@ -401,13 +488,56 @@ for _type, _op, *_targets in (
     (_T.SIN, _V.SIN, "sin.default"),
     (_T.COS, _V.COS, "cos.default"),
     (_T.ERF, _V.ERF, "erf.default"),
-    (_T.FLOOR, _V.FLOOR, "floor.default"),
-    (_T.CEIL, _V.CEIL, "ceil.default"),
+    (_T.EXP2, _V.EXP2, "exp2.default"),
+    (_T.EXPM1, _V.EXPM1, "expm1.default"),
+    (_T.LOG2, _V.LOG2, "log2.default"),
+    (_T.LOG10, _V.LOG10, "log10.default"),
+    (_T.LOG1P, _V.LOG1P, "log1p.default"),
+    (_T.TAN, _V.TAN, "tan.default"),
+    (_T.ASIN, _V.ASIN, "asin.default"),
+    (_T.ACOS, _V.ACOS, "acos.default"),
+    (_T.ATAN, _V.ATAN, "atan.default"),
+    (_T.SINH, _V.SINH, "sinh.default"),
+    (_T.COSH, _V.COSH, "cosh.default"),
+    (_T.ASINH, _V.ASINH, "asinh.default"),
+    (_T.ACOSH, _V.ACOSH, "acosh.default"),
+    (_T.ATANH, _V.ATANH, "atanh.default"),
+    (_T.ERFC, _V.ERFC, "erfc.default"),
+    (_T.ERFCX, _V.ERFCX, "special_erfcx.default"),
+    (_T.ERFINV, _V.ERFINV, "erfinv.default"),
+    (_T.LGAMMA, _V.LGAMMA, "lgamma.default"),
+    (_T.DIGAMMA, _V.DIGAMMA, "digamma.default"),
+    (_T.I0, _V.I0, "i0.default"),
+    (_T.I0E, _V.I0E, "special_i0e.default"),
+    (_T.I1, _V.I1, "special_i1.default"),
+    (_T.I1E, _V.I1E, "special_i1e.default"),
     (_T.RELU, _V.RELU, "relu.default"),
     (_T.SIGMOID, _V.SIGMOID, "sigmoid.default"),
     (_T.TANH, _V.TANH, "tanh.default"),
 ):
     _row(_type, _unary(_op), *_targets)
+for _type, _op, *_targets in (
+    (_T.FLOOR, _V.FLOOR, "floor.default"),
+    (_T.CEIL, _V.CEIL, "ceil.default"),
+    (_T.TRUNC, _V.TRUNC, "trunc.default"),
+):
+    _row(_type, _unless_integer(_op), *_targets)
+_row(_T.ROUND, _round, "round.default", "round.decimals")
+_row(_T.SIGN, _sign, "sign.default", "sgn.default")
+_row(_T.SIGNBIT, _sign_bit, "signbit.default", is_bool=True)
+_row(_T.ISNAN, _is_nan, "isnan.default", is_bool=True)
+_row(_T.ISINF, _is_infinite, "isinf.default", is_bool=True)
+_row(_T.FMOD, _binary(_V.FMOD), "fmod.Tensor", "fmod.Scalar")
+_row(_T.REMAINDER, _binary(_V.REMAINDER), "remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor")
+_row(_T.SHIFT_LEFT, _binary(_V.SHIFT_LEFT), *(f"bitwise_left_shift.{kind}" for kind in _KINDS))
+_row(_T.SHIFT_RIGHT, _binary(_V.SHIFT_RIGHT), *(f"bitwise_right_shift.{kind}" for kind in _KINDS))
+_row(_T.GCD, _binary(_V.GCD), "gcd.default")
+_row(_T.COPYSIGN, _binary(_V.COPYSIGN), "copysign.Tensor", "copysign.Scalar")
+_row(_T.NEXTAFTER, _binary(_V.NEXTAFTER), "nextafter.default")
+_row(_T.ATAN2, _binary(_V.ATAN2), "atan2.default")
+_row(_T.HYPOT, _binary(_V.HYPOT), "hypot.default")
+_row(_T.FMIN, _unless_nan(_V.MIN), "fmin.default")
+_row(_T.FMAX, _unless_nan(_V.MAX), "fmax.default")
 _row(_T.GELU, _gelu, "gelu.default")
 for _type, _op, *_targets in (
     (_T.EQ, _V.EQ, "eq.Tensor", "eq.Scalar"),

@@ -113,7 +113,9 @@ class VectorOp(enum.IntEnum):
 
     LOAD reads input operand ``a``; STORE writes register ``a`` to output operand ``dst``; CONST takes ``imm``.
     Comparisons and CAST read registers of ``src_dtype``. NaN propagates through MIN, MAX and RELU as in PyTorch;
-    of equal zeros, MIN and MAX give ``b``.
+    of equal zeros, MIN and MAX give ``b``. ROUND gives the even one of two equally near integers. Integers that are
+    divided by 0 end the command with status DIVISION. A shift below 0 or beyond the type gives what is left of the
+    bits: 0, or the sign.
 
     ``arity`` is how many registers it reads, ``cost`` its class, ``domain`` the dtypes that it gives.
     """
@@ -167,6 +169,42 @@ class VectorOp(enum.IntEnum):
     XOR = 36, 2, VectorClass.ARITHMETIC, Domain.INTEGERS
     NOT = 37, 1, VectorClass.ARITHMETIC, Domain.INTEGERS
     WHERE = 38, 3, VectorClass.ARITHMETIC, Domain.ANY
+    TRUNC = 39, 1, VectorClass.ARITHMETIC, Domain.NUMBERS
+    ROUND = 40, 1, VectorClass.ARITHMETIC, Domain.NUMBERS
+    FMOD = 41, 2, VectorClass.DIVIDE, Domain.NUMBERS
+    REMAINDER = 42, 2, VectorClass.DIVIDE, Domain.NUMBERS
+    FLOOR_DIVIDE = 43, 2, VectorClass.DIVIDE, Domain.NUMBERS
+    TRUNC_DIVIDE = 44, 2, VectorClass.DIVIDE, Domain.INTEGERS
+    SHIFT_LEFT = 45, 2, VectorClass.ARITHMETIC, Domain.INTEGERS
+    SHIFT_RIGHT = 46, 2, VectorClass.ARITHMETIC, Domain.INTEGERS
+    GCD = 47, 2, VectorClass.DIVIDE, Domain.INTEGERS
+    COPYSIGN = 48, 2, VectorClass.ARITHMETIC, Domain.FLOATS
+    NEXTAFTER = 49, 2, VectorClass.ARITHMETIC, Domain.FLOATS
+    HYPOT = 50, 2, VectorClass.ROOT, Domain.FLOATS
+    EXP2 = 51, 1, VectorClass.EXPONENTIAL, Domain.FLOATS
+    EXPM1 = 52, 1, VectorClass.EXPONENTIAL, Domain.FLOATS
+    LOG2 = 53, 1, VectorClass.EXPONENTIAL, Domain.FLOATS
+    LOG10 = 54, 1, VectorClass.EXPONENTIAL, Domain.FLOATS
+    LOG1P = 55, 1, VectorClass.EXPONENTIAL, Domain.FLOATS
+    TAN = 56, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    ASIN = 57, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    ACOS = 58, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    ATAN = 59, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    SINH = 60, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    COSH = 61, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    ASINH = 62, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    ACOSH = 63, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    ATANH = 64, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    ERFC = 65, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    ERFCX = 66, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    ERFINV = 67, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    LGAMMA = 68, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    DIGAMMA = 69, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    I0 = 70, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    I0E = 71, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    I1 = 72, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    I1E = 73, 1, VectorClass.TRANSCENDENTAL, Domain.FLOATS
+    ATAN2 = 74, 2, VectorClass.TRANSCENDENTAL, Domain.FLOATS
 
     @property
     def compares(self) -> bool:
@@ -194,6 +232,7 @@ class ReduceOp(enum.IntEnum):
     MEAN = 1
     MAX = 2
     MIN = 3
+    PROD = 4
 
 
 class ScatterOp(enum.IntEnum):
@@ -244,6 +283,7 @@ class Status(enum.IntEnum):
     BAD_QUEUE = 10
     BAD_REGISTER = 11
     BAD_SHAPE = 12
+    DIVISION = 13
 
 
 class OperandFlag(enum.IntFlag):

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from acalsim_backend.device.functional.operands import Operands, computes, nothing
 from acalsim_backend.device.functional.task import Task
+from acalsim_backend.device.validate import CommandError
 from acalsim_backend.device.vector_plan import Into, Over, Storage, plan_storage
 from acalsim_backend.program.commands import Barrier, Copy, Fill, Vector, VectorInstruction
-from acalsim_backend.program.enums import Activation, DType, Opcode, VectorOp
+from acalsim_backend.program.enums import Activation, DType, Opcode, Status, VectorOp
 from acalsim_backend.tensors import TORCH_DTYPES
 
 _gelu: Callable[..., Tensor] = torch._C._nn.gelu  # the only name of it that takes ``out``
@@ -45,6 +46,28 @@ def _minimum(a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
 def _maximum(a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
     """As :func:`_minimum`."""
     return torch.maximum(a, b, out=out) if a.dim() or a.dtype is torch.bool else torch.clamp_min(b, a.item(), out=out)
+
+
+def _dividing(function: Callable[..., Tensor], by_minus_one: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """A division, whose kernel for integers raises an error without a name at 0, and ends the process where -1 divides
+    the smallest one."""
+
+    def divide(a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
+        if a.is_floating_point():
+            return function(a, b, out=out)
+        if not b.all():
+            raise CommandError(Status.DIVISION, "an integer divided by 0")
+        special = b == -1
+        if not special.any():
+            return function(a, b, out=out)
+        value = torch.where(special, by_minus_one(a), function(a, b.masked_fill(special, 1)))
+        return value if out is None else out.copy_(value)
+
+    return divide
+
+
+def _towards_zero(a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
+    return torch.div(a, b, rounding_mode="trunc", out=out)
 
 
 ACTIVATIONS: dict[Activation, Callable[..., Tensor]] = {
@@ -91,6 +114,42 @@ _VECTOR_FUNCTIONS: dict[VectorOp, Callable[..., Tensor]] = {
     VectorOp.XOR: torch.bitwise_xor,
     VectorOp.NOT: torch.bitwise_not,
     VectorOp.WHERE: torch.where,
+    VectorOp.TRUNC: torch.trunc,
+    VectorOp.ROUND: torch.round,
+    VectorOp.FMOD: _dividing(torch.fmod, torch.zeros_like),
+    VectorOp.REMAINDER: _dividing(torch.remainder, torch.zeros_like),
+    VectorOp.FLOOR_DIVIDE: _dividing(torch.floor_divide, torch.neg),
+    VectorOp.TRUNC_DIVIDE: _dividing(_towards_zero, torch.neg),
+    VectorOp.SHIFT_LEFT: torch.bitwise_left_shift,
+    VectorOp.SHIFT_RIGHT: torch.bitwise_right_shift,
+    VectorOp.GCD: torch.gcd,
+    VectorOp.COPYSIGN: torch.copysign,
+    VectorOp.NEXTAFTER: torch.nextafter,
+    VectorOp.HYPOT: torch.hypot,
+    VectorOp.EXP2: torch.exp2,
+    VectorOp.EXPM1: torch.expm1,
+    VectorOp.LOG2: torch.log2,
+    VectorOp.LOG10: torch.log10,
+    VectorOp.LOG1P: torch.log1p,
+    VectorOp.TAN: torch.tan,
+    VectorOp.ASIN: torch.asin,
+    VectorOp.ACOS: torch.acos,
+    VectorOp.ATAN: torch.atan,
+    VectorOp.SINH: torch.sinh,
+    VectorOp.COSH: torch.cosh,
+    VectorOp.ASINH: torch.asinh,
+    VectorOp.ACOSH: torch.acosh,
+    VectorOp.ATANH: torch.atanh,
+    VectorOp.ERFC: torch.erfc,
+    VectorOp.ERFCX: torch.special.erfcx,
+    VectorOp.ERFINV: torch.erfinv,
+    VectorOp.LGAMMA: torch.lgamma,
+    VectorOp.DIGAMMA: torch.digamma,
+    VectorOp.I0: torch.i0,
+    VectorOp.I0E: torch.special.i0e,
+    VectorOp.I1: torch.special.i1,
+    VectorOp.I1E: torch.special.i1e,
+    VectorOp.ATAN2: torch.atan2,
 }
 
 

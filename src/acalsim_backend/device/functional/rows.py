@@ -30,6 +30,10 @@ def reduce(command: Reduce, operands: Operands) -> Task:
             return lambda: function(x, axes, keepdim=True, out=out)
         wide = widest(command.x, command.out) if x.is_floating_point() else torch.int64
         return lambda: out.copy_(function(x, axes, keepdim=True, dtype=wide))
+    if command.op is ReduceOp.PROD:
+        wide = widest(command.x, command.out) if x.is_floating_point() else torch.int64
+        flat = x.movedim(axes, tuple(range(-len(axes), 0))).flatten(-len(axes))
+        return lambda: out.copy_(flat.prod(-1, dtype=wide).reshape(out.shape))
     bound = torch.amax if command.op is ReduceOp.MAX else torch.amin
     return lambda: bound(x, axes, keepdim=True, out=out)
 
