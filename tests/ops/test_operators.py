@@ -150,6 +150,32 @@ def convolutions(draw: st.DrawFn) -> tuple[Any, ...]:
 
 
 @st.composite
+def wide_convolutions(draw: st.DrawFn, transposed: bool) -> tuple[Any, ...]:
+    """Of one to three spatial dims; eager's half types are wrong for some strides and paddings."""
+    dtype = draw(st.sampled_from(REALS if transposed else (torch.float32, torch.float64)))
+    groups, rank = draw(st.sampled_from([1, 1, 2])), draw(st.integers(1, 3))
+    kernel, stride, dilation = (tuple(draw(st.integers(1, 3)) for _ in range(rank)) for _ in range(3))
+    if dtype in HALVES:
+        dilation = (1,) * rank  # see convolutions()
+    padding = tuple(draw(st.integers(0, 2)) if k > 1 else 0 for k in kernel)
+    need = [max(d * (k - 1) + 1 - 2 * p, 1) for d, k, p in zip(dilation, kernel, padding, strict=True)]
+    c, k = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    lead = draw(st.sampled_from([(), (1,), (2,)]))
+    if transposed:
+        more = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True))
+        size = [1 + -(-2 * p // s) + draw(st.integers(0, 2)) for p, s in zip(padding, stride, strict=True)]
+        x = draw(tensors((*lead, c * groups, *size), (dtype,)))
+        w = draw(tensors((c * groups, k, *kernel), (dtype,)))
+        options: tuple[Any, ...] = (stride, padding, more, groups, dilation)
+    else:
+        x = draw(tensors((*lead, c * groups, *(n + draw(st.integers(0, 3)) for n in need)), (dtype,)))
+        w = draw(tensors((k * groups, c, *kernel), (dtype,)))
+        options = (stride, padding, dilation, groups)
+    bias = draw(st.one_of(st.none(), tensors((k * groups,), (dtype,))))
+    return x, w, bias, *options
+
+
+@st.composite
 def pools(draw: st.DrawFn, average: bool = False) -> tuple[Any, ...]:
     dtype = draw(st.sampled_from(FLOATS))
     kernel = draw(st.integers(1, 3)), draw(st.integers(1, 3))
@@ -497,6 +523,20 @@ ROWS = [
     ),
     Row("CONV2D", F.conv2d, convolutions(), loose=2),
     Row("CONV2D", lambda x, w: F.conv1d(x, w, padding=1), st.tuples(tensors((2, 3, 9)), tensors((4, 3, 3)))),
+    Row(
+        "CONV2D",
+        lambda x, w, *options: (F.conv1d, F.conv2d, F.conv3d)[w.dim() - 3](x, w, *options),
+        wide_convolutions(transposed=False),
+        loose=2,
+    ),
+    Row(
+        "CONV2D",
+        lambda x, w, *options: F.relu(
+            (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[w.dim() - 3](x, w, *options)
+        ),
+        wide_convolutions(transposed=True),
+        loose=2,
+    ),
     Row("SOFTMAX", F.softmax, along()),
     Row("LOG_SOFTMAX", F.log_softmax, along()),
     Row("SOFTMAX", lambda x: x.softmax(0), one(FLOATS, st.just(()))),
