@@ -10,18 +10,21 @@ import torch
 from torch._decomp import core_aten_decompositions
 from torch.utils import _pytree as pytree
 
+from acalsim_backend.front import places, pools, products
 from acalsim_backend.front.captured import no_modes
+
+_OWN: dict[Any, Callable[..., Any]] = pools.DECOMPOSITIONS | places.DECOMPOSITIONS | products.DECOMPOSITIONS
 
 
 @functools.cache
 def decomposition_table() -> dict[Any, Any]:
-    """PyTorch's core ATen decompositions by operator overload.
+    """PyTorch's core ATen decompositions by operator overload, and those of windows, places and products.
 
     A call that PyTorch refuses is not decomposed: its parts may take element types that the whole does not.
     """
     return {
         overload: _unless_refused(overload, decomposition) if _is_pure(overload) else decomposition
-        for overload, decomposition in dict(core_aten_decompositions()).items()
+        for overload, decomposition in (dict(core_aten_decompositions()) | _OWN).items()
     } | {torch.ops.aten.pow.Tensor_Scalar: _power_of_truths}
 
 

@@ -152,12 +152,7 @@ class DiagonalScatter(_WindowScatter):
     targets = ("aten.diagonal_scatter.default",)
 
     def window(self, out: View, op: ACALSimOp, dims: tuple[int, ...]) -> View:
-        rank, offset = len(out.dims), op.attrs.get("offset", 0)
-        down, across = normal_axis(op.attrs.get("dim1", 0), rank), normal_axis(op.attrs.get("dim2", 1), rank)
-        first = offset * out.strides[across] if offset > 0 else -offset * out.strides[down]
-        kept = [i for i in range(rank) if i not in (down, across)]
-        strides = (*(out.strides[i] for i in kept), out.strides[down] + out.strides[across])
-        return replace(out, dims=dims, strides=strides, offset=first * out.dtype.itemsize)
+        return _diagonal(out, op, dims)
 
 
 class Select(_ViewOperator):
@@ -171,6 +166,43 @@ class Select(_ViewOperator):
         axis = normal_axis(op.attrs["dim"], len(source.dims))
         index = normal_axis(op.attrs["index"], source.dims[axis])
         to.alias(op.outputs[0], without(windowed(source, axis, index, 1, 1), axis))
+
+
+class Diagonal(_ViewOperator):
+    """diagonal(self, offset, dim1, dim2): a step along two axes at once; it becomes the last axis."""
+
+    op_type = ACALSimOpType.DIAGONAL
+    targets = ("aten.diagonal.default",)
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        dims = to.ir.tensors[op.outputs[0]].shape
+        to.alias(op.outputs[0], _diagonal(to.view(op.inputs[0]), op, dims))
+
+
+def _diagonal(view: View, op: ACALSimOp, dims: tuple[int, ...]) -> View:
+    """The diagonal, of these dims, that the operation's offset, dim1 and dim2 name."""
+    rank, offset = len(view.dims), op.attrs.get("offset", 0)
+    down, across = normal_axis(op.attrs.get("dim1", 0), rank), normal_axis(op.attrs.get("dim2", 1), rank)
+    first = offset * view.strides[across] if offset > 0 else -offset * view.strides[down]
+    kept = [i for i in range(rank) if i not in (down, across)]
+    strides = (*(view.strides[i] for i in kept), view.strides[down] + view.strides[across])
+    return replace(view, dims=dims, strides=strides, offset=view.offset + first * view.dtype.itemsize)
+
+
+class Unfold(_ViewOperator):
+    """unfold(self, dimension, size, step): windows along one axis, whose elements become the last axis."""
+
+    op_type = ACALSimOpType.UNFOLD
+    targets = ("aten.unfold.default",)
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        source, dims = to.view(op.inputs[0]), to.ir.tensors[op.outputs[0]].shape
+        if not source.dims:
+            to.alias(op.outputs[0], replace(source, dims=dims, strides=(1,)))
+            return
+        axis = normal_axis(op.attrs["dimension"], len(source.dims))
+        starts = windowed(source, axis, 0, dims[axis], op.attrs["step"])
+        to.alias(op.outputs[0], replace(starts, dims=dims, strides=(*starts.strides, source.strides[axis])))
 
 
 class Flip(Operator):
