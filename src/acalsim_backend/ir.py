@@ -137,6 +137,8 @@ class ACALSimOpType(Enum):
     EXPAND = auto()
     SLICE = auto()
     SELECT = auto()
+    DIAGONAL = auto()
+    UNFOLD = auto()
     SPLIT = auto()
     FLIP = auto()
     AS_STRIDED = auto()

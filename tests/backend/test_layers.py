@@ -173,3 +173,16 @@ def test_is_a_tensor_that_has_no_elements_in_memory_refused(
 ) -> None:
     with pytest.raises((torch._dynamo.exc.BackendCompilerFailed, UnsupportedError), match=message):
         compiled(function)(make())
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_is_batch_norm_behind_a_transposed_convolution_right(groups: int) -> None:
+    model = nn.Sequential(nn.ConvTranspose2d(4, 6, 3, 2, groups=groups), nn.BatchNorm2d(6)).eval()
+    norm = model[1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    for part in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+        assert part is not None
+        part.uniform_(0.5, 2)
+    x = torch.randn(2, 4, 5, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(model)(x), model(x), rtol=1e-4, atol=1e-5)

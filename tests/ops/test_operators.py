@@ -150,6 +150,32 @@ def convolutions(draw: st.DrawFn) -> tuple[Any, ...]:
 
 
 @st.composite
+def wide_convolutions(draw: st.DrawFn, transposed: bool) -> tuple[Any, ...]:
+    """Of one to three spatial dims; eager's half types are wrong for some strides and paddings."""
+    dtype = draw(st.sampled_from(REALS if transposed else (torch.float32, torch.float64)))
+    groups, rank = draw(st.sampled_from([1, 1, 2])), draw(st.integers(1, 3))
+    kernel, stride, dilation = (tuple(draw(st.integers(1, 3)) for _ in range(rank)) for _ in range(3))
+    if dtype in HALVES:
+        dilation = (1,) * rank  # see convolutions()
+    padding = tuple(draw(st.integers(0, 2)) if k > 1 else 0 for k in kernel)
+    need = [max(d * (k - 1) + 1 - 2 * p, 1) for d, k, p in zip(dilation, kernel, padding, strict=True)]
+    c, k = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    lead = draw(st.sampled_from([(), (1,), (2,)]))
+    if transposed:
+        more = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True))
+        size = [1 + -(-2 * p // s) + draw(st.integers(0, 2)) for p, s in zip(padding, stride, strict=True)]
+        x = draw(tensors((*lead, c * groups, *size), (dtype,)))
+        w = draw(tensors((c * groups, k, *kernel), (dtype,)))
+        options: tuple[Any, ...] = (stride, padding, more, groups, dilation)
+    else:
+        x = draw(tensors((*lead, c * groups, *(n + draw(st.integers(0, 3)) for n in need)), (dtype,)))
+        w = draw(tensors((k * groups, c, *kernel), (dtype,)))
+        options = (stride, padding, dilation, groups)
+    bias = draw(st.one_of(st.none(), tensors((k * groups,), (dtype,))))
+    return x, w, bias, *options
+
+
+@st.composite
 def pools(draw: st.DrawFn, average: bool = False) -> tuple[Any, ...]:
     dtype = draw(st.sampled_from(FLOATS))
     kernel = draw(st.integers(1, 3)), draw(st.integers(1, 3))
@@ -315,12 +341,36 @@ def diagonals(draw: st.DrawFn) -> tuple[Any, ...]:
     return x, draw(tensors(tuple(part.shape), (x.dtype,))), offset, down, across
 
 
+@st.composite
+def sliding(draw: st.DrawFn) -> tuple[Any, ...]:
+    x, axis = draw(along(ALL))
+    return x, axis, draw(st.integers(0, x.shape[axis])), draw(st.integers(1, 3))
+
+
 NUMBERS = (*REALS, *INTS)
 
 
 @st.composite
-def reduced_slices(draw: st.DrawFn) -> tuple[Any, ...]:
-    x, axis = draw(along((torch.float32, torch.float64, torch.int64)))
+def wide_pools(draw: st.DrawFn, dtypes: Sequence[torch.dtype], average: bool = False) -> tuple[Any, ...]:
+    kernel = [draw(st.integers(1, 3)) for _ in range(3)]
+    stride, padding = [draw(st.integers(1, 2)) for _ in range(3)], [draw(st.integers(0, k // 2)) for k in kernel]
+    size = (*draw(st.sampled_from([(2,), (1, 2)])), *(k + draw(st.integers(0, 2)) for k in kernel))
+    x, ceil = draw(tensors(size, dtypes, special=not average)), draw(st.booleans())
+    return (x, kernel, stride, padding, ceil, draw(st.booleans())) if average else (x, kernel, stride, padding, 1, ceil)
+
+
+@st.composite
+def grids(draw: st.DrawFn, rank: int) -> tuple[Any, ...]:
+    x = draw(tensors((2, 2, *(draw(st.integers(1, 3)) for _ in range(rank)))))
+    grid = draw(tensors((2, *(draw(st.integers(1, 2)) for _ in range(rank)), rank), low=-2, high=2))
+    return x, grid, draw(st.sampled_from(["zeros", "border", "reflection"])), draw(st.booleans())
+
+
+@st.composite
+def reduced_slices(
+    draw: st.DrawFn, dtypes: Sequence[torch.dtype] = (torch.float32, torch.float64, torch.int64)
+) -> tuple[Any, ...]:
+    x, axis = draw(along(dtypes))
     index = draw(indices((draw(st.integers(1, 5)),), x.shape[axis]))
     shape = list(x.shape)
     shape[axis] = index.shape[0]
@@ -557,8 +607,46 @@ ROWS = [
         lambda c, a, b: torch.addmm(c, a, b, beta=0.5, alpha=2.0),
         st.tuples(tensors((1, 4)), tensors((3, 5)), tensors((5, 4))),
     ),
+    Row(
+        "GEMM",
+        lambda c, a, b, beta, alpha: torch.addbmm(c, a, b, beta=beta, alpha=alpha),
+        # eager adds one product after another, rounding half types each time
+        st.sampled_from(
+            [(t, s) for t in (torch.float32, torch.float64, torch.int64) for s in ((1, 1), (0, 2), (3, -2))]
+        ).flatmap(
+            lambda drawn: st.tuples(
+                tensors((4,), drawn[:1]), tensors((2, 3, 5), drawn[:1]), tensors((2, 5, 4), drawn[:1])
+            ).map(lambda operands: (*operands, *drawn[1]))
+        ),
+        loose=2,
+    ),
+    Row(
+        "GEMM",
+        lambda c, a, b: torch.baddbmm(c, a, b, beta=0.3, alpha=0.7),
+        st.tuples(*(tensors(shape, (torch.float64,)) for shape in ((4,), (2, 3, 5), (2, 5, 4)))),
+    ),
+    Row(
+        "GEMM",
+        lambda c, a, b: torch.addmv(c, a, b, beta=0.5, alpha=2),
+        st.tuples(st.sampled_from([(), (3,)]).flatmap(tensors), tensors((3, 5)), tensors((5,))),
+    ),
+    Row("MATMUL", F.bilinear, st.tuples(*map(tensors, ((2, 3), (2, 4), (5, 3, 4), (5,))))),
     Row("CONV2D", F.conv2d, convolutions(), loose=2),
     Row("CONV2D", lambda x, w: F.conv1d(x, w, padding=1), st.tuples(tensors((2, 3, 9)), tensors((4, 3, 3)))),
+    Row(
+        "CONV2D",
+        lambda x, w, *options: (F.conv1d, F.conv2d, F.conv3d)[w.dim() - 3](x, w, *options),
+        wide_convolutions(transposed=False),
+        loose=2,
+    ),
+    Row(
+        "CONV2D",
+        lambda x, w, *options: F.relu(
+            (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[w.dim() - 3](x, w, *options)
+        ),
+        wide_convolutions(transposed=True),
+        loose=2,
+    ),
     Row("SOFTMAX", F.softmax, along()),
     Row("LOG_SOFTMAX", F.log_softmax, along()),
     Row("SOFTMAX", lambda x: x.softmax(0), one(FLOATS, st.just(()))),
@@ -606,6 +694,36 @@ ROWS = [
         lambda x: F.adaptive_avg_pool2d(x, (3, 2)),
         one(FLOATS, st.tuples(sizes, sizes, sizes, sizes), special=False),
     ),
+    Row(
+        "AVG_POOL2D",
+        lambda x: F.avg_pool2d(x, 2, 1),
+        one((torch.int64,), st.tuples(sizes, st.just(3), sizes.map(lambda n: n + 1))),
+    ),
+    Row("AVG_POOL2D", F.avg_pool3d, wide_pools((torch.float32, torch.float64), average=True), loose=2),
+    exact("MAX_POOL2D", lambda x, *windows: F.max_pool3d(x, *windows), wide_pools((*REALS, *INTS))),
+    exact(
+        "MAX_POOL2D", lambda x, *windows: F.max_pool3d(x, *windows, return_indices=True)[1], wide_pools((*REALS, *INTS))
+    ),
+    *(
+        exact(
+            "MAX",
+            lambda x, sizes, result=result: (F.adaptive_max_pool2d, F.adaptive_max_pool3d)[len(sizes) - 2](
+                x, sizes, True
+            )[result],
+            st.lists(sizes, min_size=2, max_size=3).flatmap(
+                lambda result: st.tuples(
+                    one(REALS, st.tuples(st.just(2), *[sizes] * len(result)), special=True).map(lambda t: t[0]),
+                    st.just(result),
+                )
+            ),
+        )
+        for result in (0, 1)
+    ),
+    Row(
+        "ADAPTIVE_AVG_POOL2D",
+        lambda x: F.adaptive_avg_pool3d(x, (3, 2, 3)),
+        one(REALS, st.tuples(sizes, sizes, sizes, sizes), special=False),
+    ),
     Row("RESHAPE", lambda x: x.reshape(-1), one(ALL)),
     Row("RESHAPE", lambda x: torch.flatten(x.unsqueeze(0), 1) + 1, one(ALL, filled)),
     Row("SQUEEZE", lambda x: x.unsqueeze(-1).squeeze() * 1, one(ALL)),
@@ -615,6 +733,9 @@ ROWS = [
     Row("EXPAND", lambda x: x.unsqueeze(0).expand(3, *x.shape) * 1, one(ALL)),
     Row("SLICE", lambda x, axis, start, end, step: x.movedim(axis, 0)[start:end:step] * 1, slices()),
     Row("SELECT", lambda x, axis: x.select(axis, -1) * 1, along(ALL)),
+    exact("DIAGONAL", lambda x, _, *where: x.diagonal(*where) * 1, diagonals()),
+    exact("UNFOLD", lambda x, *windows: x.unfold(*windows) * 1, sliding()),
+    exact("UNFOLD", lambda x, size: x.unfold(0, size, 1) * 1, st.tuples(tensors((), ALL), st.integers(0, 1))),
     Row("SPLIT", lambda x, axis: torch.split(x, 2, axis)[-1] * 1, along(ALL)),
     Row("AS_STRIDED", lambda x: torch.as_strided(x * 1, (2, 2), (3, 1), 1), st.tuples(tensors((6,), ALL))),
     # places that are seen twice: of integers, for of these PyTorch itself gets the gradient wrong when it compiles
@@ -695,6 +816,32 @@ ROWS = [
     Row("LOGCUMSUMEXP", torch.logcumsumexp, along(special=True, low=-20, high=20)),
     *(exact("SORT", lambda x, a, d, part=part: torch.sort(x, a, d)[part], sortings()) for part in (0, 1)),
     *(exact("TOPK", lambda x, a, d, k, part=part: torch.topk(x, k, a, d)[part], selected_first()) for part in (0, 1)),
+    *(
+        Row(
+            name,
+            lambda x, a, i, s, w, function=function: function(x, a, i, s, "mean", include_self=w),
+            st.tuples(drawn((torch.float32, torch.float64)), st.booleans()).map(lambda t: (*t[0], t[1])),
+            loose=4,
+        )
+        for name, function, drawn in (
+            ("SCATTER", torch.scatter_reduce, along_indices),
+            ("INDEX_PUT", torch.index_reduce, reduced_slices),
+        )
+    ),
+    exact(
+        "WHERE",
+        lambda x, m, v: torch.ops.aten.index_put(x, [None, m > 0], v),
+        st.tuples(tensors((2, 3, 4, 2)), tensors((3, 4)), st.sampled_from([(), (2,), (1, 2), (2, 1, 1)])).map(
+            lambda t: (t[0], t[1], torch.ones(t[2]))
+        ),
+    ),
+    exact(
+        "INDEX_PUT",
+        lambda x, i, v: torch.ops.aten.put(x, i, v),
+        st.just((torch.arange(12.0).view(3, 4).t(), torch.tensor([[-1, 3]]), torch.tensor([[5.0, 7.0]]))),
+    ),
+    Row("INDEX", lambda x, g, *how: F.grid_sample(x, g, "bilinear", *how), grids(2), loose=4),
+    Row("INDEX", lambda x, g, *how: F.grid_sample(x, g, "bilinear", *how), grids(3), loose=4),
     exact("SLICE_SCATTER", lambda x, s, *where: torch.slice_scatter(x, s, *where), slices_in()),
     exact("DIAGONAL_SCATTER", lambda x, s, *where: torch.diagonal_scatter(x, s, *where), diagonals()),
 ]

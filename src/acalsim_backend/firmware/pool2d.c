@@ -37,14 +37,15 @@ static void store(const state_t *state, const acal_operand_t *operand, char *mem
 
 /* --- maximum ---------------------------------------------------------------------------------- */
 
-/* Takes a value per output; `position` is h * W + w of the first and `step` the distance to the next. */
+/* Takes a value per output; `position` is h * W + w of the first and `step` the distance to the next. As in PyTorch the
+ * first of equal values is taken, and the last NaN. */
 #define TAKE(NAME, TYPE, SELECT)                                                                                   \
     static void NAME(void *best_, int64_t *index, const void *values, int64_t position, int64_t step, int64_t n) { \
         TYPE *best = best_;                                                                                        \
         const TYPE *value = values;                                                                                \
         ACAL_ELEMENTWISE                                                                                           \
         for (int64_t i = 0; i < n; i++) {                                                                          \
-            int better = (value[i] > best[i]) | ((value[i] != value[i]) & (best[i] == best[i])) | (index[i] < 0);  \
+            int better = (value[i] > best[i]) | (value[i] != value[i]) | (index[i] < 0);                           \
             best[i] = SELECT(better, value[i], best[i]);                                                           \
             index[i] = acal_select_i64(better, position + i * step, index[i]);                                     \
         }                                                                                                          \

@@ -16,6 +16,7 @@ from torch._decomp import decomposition_table as all_decompositions
 from torch._prims_common import suggest_memory_format
 from torch.utils import _pytree as pytree
 
+from acalsim_backend.front import places, pools, products
 from acalsim_backend.front.captured import no_modes
 from acalsim_backend.ops import operator_for
 from acalsim_backend.ops.evaluate import divides_by_zero
@@ -36,6 +37,8 @@ _WHOLE = frozenset(
 )
 """Operators that are not taken apart although PyTorch can."""
 
+_OWN: dict[Any, Callable[..., Any]] = pools.DECOMPOSITIONS | places.DECOMPOSITIONS | products.DECOMPOSITIONS
+
 
 @functools.cache
 def decomposition_table() -> dict[Any, Any]:
@@ -46,7 +49,7 @@ def decomposition_table() -> dict[Any, Any]:
     """
     return {
         overload: _unless_refused(overload, decomposition) if _is_pure(overload) else decomposition
-        for overload, decomposition in (_beyond_core() | dict(core_aten_decompositions())).items()
+        for overload, decomposition in (_beyond_core() | dict(core_aten_decompositions()) | _OWN).items()
     } | {
         torch.ops.aten.pow.Tensor_Scalar: _power_of_truths,
         torch.ops.aten.native_group_norm.default: _group_norm,

@@ -10,7 +10,7 @@ import torch
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, dtype_of, normal_axis
-from acalsim_backend.ops.lowering import Lowering, broadcast, collapse
+from acalsim_backend.ops.lowering import Lowering, broadcast, collapse, permuted
 from acalsim_backend.program.commands import Command, Gather, Scatter
 from acalsim_backend.program.enums import MAX_RANK, DType, ScatterOp
 from acalsim_backend.program.view import View, contiguous_strides
@@ -175,11 +175,7 @@ def at_least_1d(view: View) -> View:
 
 def to_front(view: View, axis: int) -> View:
     """The view with one axis before the others."""
-    return _permuted(view, (axis, *(i for i in range(len(view.dims)) if i != axis)))
-
-
-def _permuted(view: View, order: Sequence[int]) -> View:
-    return replace(view, dims=tuple(view.dims[i] for i in order), strides=tuple(view.strides[i] for i in order))
+    return permuted(view, (axis, *(i for i in range(len(view.dims)) if i != axis)))
 
 
 def _copied(op: ACALSimOp, to: Lowering) -> View:
@@ -219,13 +215,13 @@ def _result_dims(dims: Sequence[int], axes: Sequence[int], places: Sequence[int]
 
 
 def _axes_first(view: View, axes: Sequence[int]) -> View:
-    return _permuted(view, (*axes, *(i for i in range(len(view.dims)) if i not in axes)))
+    return permuted(view, (*axes, *(i for i in range(len(view.dims)) if i not in axes)))
 
 
 def _places_first(view: View, axes: Sequence[int], rank: int) -> View:
     """A result of index.Tensor with the axes of its indices, ``rank`` of them, at the front."""
     at = _front(axes)
-    return _permuted(view, (*range(at, at + rank), *range(at), *range(at + rank, len(view.dims))))
+    return permuted(view, (*range(at, at + rank), *range(at), *range(at + rank, len(view.dims))))
 
 
 def _along(axis: int, table: View, index: View, rows: View) -> tuple[View, View, View]:
@@ -235,7 +231,7 @@ def _along(axis: int, table: View, index: View, rows: View) -> tuple[View, View,
     )
     rows = replace(rows, dims=index.dims)
     order = (*(i for i in range(len(index.dims)) if i != axis), axis)
-    return _permuted(table, order), _permuted(index, order), _permuted(rows, order)
+    return permuted(table, order), permuted(index, order), permuted(rows, order)
 
 
 def _reduce_into(

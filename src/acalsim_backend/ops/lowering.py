@@ -241,6 +241,26 @@ def broadcast(view: View, dims: Sequence[int]) -> View:
     return replace(view, dims=tuple(dims), strides=tuple(strides))
 
 
+def permuted(view: View, order: Sequence[int]) -> View:
+    """The view with its axes in another order."""
+    return replace(view, dims=tuple(view.dims[i] for i in order), strides=tuple(view.strides[i] for i in order))
+
+
+def windowed(view: View, axis: int, start: int, length: int, step: int) -> View:
+    """Elements ``start``, ``start + step``, .. of one axis, ``length`` of them."""
+    dims = (*view.dims[:axis], length, *view.dims[axis + 1 :])
+    strides = (*view.strides[:axis], view.strides[axis] * step, *view.strides[axis + 1 :])
+    offset = view.offset + start * view.strides[axis] * view.dtype.itemsize
+    return replace(view, dims=dims, strides=strides, offset=offset)
+
+
+def without(view: View, axis: int) -> View:
+    """The view at the start of one axis."""
+    return replace(
+        view, dims=view.dims[:axis] + view.dims[axis + 1 :], strides=view.strides[:axis] + view.strides[axis + 1 :]
+    )
+
+
 def collapse(views: Sequence[View]) -> list[View]:
     """The same iteration space over fewer dims: size-1 dims go, neighbours that every view walks evenly merge."""
     dims = views[0].dims

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, dtype_of, normal_axis
-from acalsim_backend.ops.lowering import Lowering, collapse, split_rank
+from acalsim_backend.ops.lowering import Lowering, collapse, split_rank, without
 from acalsim_backend.program.commands import Softmax as SoftmaxCommand
 from acalsim_backend.program.enums import MAX_RANK, DType
 from acalsim_backend.program.view import View
@@ -14,15 +14,9 @@ from acalsim_backend.program.view import View
 
 def rows_of(views: list[View], axis: int) -> list[list[View]]:
     """The views with ``axis`` last and the other dims collapsed in front, split to the ABI's rank."""
-    lead = collapse([_without(v, axis) for v in views])
+    lead = collapse([without(v, axis) for v in views])
     parts = split_rank(lead, MAX_RANK - 1)
     return [[_with_last(p, v, axis) for p, v in zip(part, views, strict=True)] for part in parts]
-
-
-def _without(view: View, axis: int) -> View:
-    return replace(
-        view, dims=view.dims[:axis] + view.dims[axis + 1 :], strides=view.strides[:axis] + view.strides[axis + 1 :]
-    )
 
 
 def _with_last(part: View, view: View, axis: int) -> View:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from acalsim_backend.ir import ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import Operator, Signature, normal_axis
-from acalsim_backend.ops.lowering import Lowering, broadcast, reshape_strides
+from acalsim_backend.ops.lowering import Lowering, broadcast, permuted, reshape_strides, windowed, without
 from acalsim_backend.program.view import View, contiguous_strides, overlaps
 
 
@@ -71,11 +71,7 @@ class Permute(_ViewOperator):
 
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
         source = to.view(op.inputs[0])
-        order = _order(op, len(source.dims))
-        to.alias(
-            op.outputs[0],
-            replace(source, dims=tuple(source.dims[i] for i in order), strides=tuple(source.strides[i] for i in order)),
-        )
+        to.alias(op.outputs[0], permuted(source, _order(op, len(source.dims))))
 
 
 class Transpose(Permute):
@@ -105,13 +101,6 @@ class Expand(_ViewOperator):
         to.alias(op.outputs[0], broadcast(to.view(op.inputs[0]), to.ir.tensors[op.outputs[0]].shape))
 
 
-def _window(view: View, axis: int, start: int, length: int, step: int) -> View:
-    dims = (*view.dims[:axis], length, *view.dims[axis + 1 :])
-    strides = (*view.strides[:axis], view.strides[axis] * step, *view.strides[axis + 1 :])
-    offset = view.offset + start * view.strides[axis] * view.dtype.itemsize
-    return replace(view, dims=dims, strides=strides, offset=offset)
-
-
 class Slice(_ViewOperator):
     """slice(self, dim, start, end, step)."""
 
@@ -127,7 +116,7 @@ def _sliced(source: View, op: ACALSimOp, shape: tuple[int, ...]) -> View:
     axis = normal_axis(op.attrs.get("dim", 0), len(source.dims))
     start, size = op.attrs.get("start", 0), source.dims[axis]
     start = min(max(start + size if start < 0 else start, 0), size)
-    return _window(source, axis, start if shape[axis] else 0, shape[axis], op.attrs.get("step", 1))
+    return windowed(source, axis, start if shape[axis] else 0, shape[axis], op.attrs.get("step", 1))
 
 
 class _WindowScatter(Operator):
@@ -163,12 +152,7 @@ class DiagonalScatter(_WindowScatter):
     targets = ("aten.diagonal_scatter.default",)
 
     def window(self, out: View, op: ACALSimOp, dims: tuple[int, ...]) -> View:
-        rank, offset = len(out.dims), op.attrs.get("offset", 0)
-        down, across = normal_axis(op.attrs.get("dim1", 0), rank), normal_axis(op.attrs.get("dim2", 1), rank)
-        first = offset * out.strides[across] if offset > 0 else -offset * out.strides[down]
-        kept = [i for i in range(rank) if i not in (down, across)]
-        strides = (*(out.strides[i] for i in kept), out.strides[down] + out.strides[across])
-        return replace(out, dims=dims, strides=strides, offset=first * out.dtype.itemsize)
+        return _diagonal(out, op, dims)
 
 
 class Select(_ViewOperator):
@@ -181,15 +165,44 @@ class Select(_ViewOperator):
         source = to.view(op.inputs[0])
         axis = normal_axis(op.attrs["dim"], len(source.dims))
         index = normal_axis(op.attrs["index"], source.dims[axis])
-        window = _window(source, axis, index, 1, 1)
-        to.alias(
-            op.outputs[0],
-            replace(
-                window,
-                dims=window.dims[:axis] + window.dims[axis + 1 :],
-                strides=window.strides[:axis] + window.strides[axis + 1 :],
-            ),
-        )
+        to.alias(op.outputs[0], without(windowed(source, axis, index, 1, 1), axis))
+
+
+class Diagonal(_ViewOperator):
+    """diagonal(self, offset, dim1, dim2): a step along two axes at once; it becomes the last axis."""
+
+    op_type = ACALSimOpType.DIAGONAL
+    targets = ("aten.diagonal.default",)
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        dims = to.ir.tensors[op.outputs[0]].shape
+        to.alias(op.outputs[0], _diagonal(to.view(op.inputs[0]), op, dims))
+
+
+def _diagonal(view: View, op: ACALSimOp, dims: tuple[int, ...]) -> View:
+    """The diagonal, of these dims, that the operation's offset, dim1 and dim2 name."""
+    rank, offset = len(view.dims), op.attrs.get("offset", 0)
+    down, across = normal_axis(op.attrs.get("dim1", 0), rank), normal_axis(op.attrs.get("dim2", 1), rank)
+    first = offset * view.strides[across] if offset > 0 else -offset * view.strides[down]
+    kept = [i for i in range(rank) if i not in (down, across)]
+    strides = (*(view.strides[i] for i in kept), view.strides[down] + view.strides[across])
+    return replace(view, dims=dims, strides=strides, offset=view.offset + first * view.dtype.itemsize)
+
+
+class Unfold(_ViewOperator):
+    """unfold(self, dimension, size, step): windows along one axis, whose elements become the last axis."""
+
+    op_type = ACALSimOpType.UNFOLD
+    targets = ("aten.unfold.default",)
+
+    def lower(self, op: ACALSimOp, to: Lowering) -> None:
+        source, dims = to.view(op.inputs[0]), to.ir.tensors[op.outputs[0]].shape
+        if not source.dims:
+            to.alias(op.outputs[0], replace(source, dims=dims, strides=(1,)))
+            return
+        axis = normal_axis(op.attrs["dimension"], len(source.dims))
+        starts = windowed(source, axis, 0, dims[axis], op.attrs["step"])
+        to.alias(op.outputs[0], replace(starts, dims=dims, strides=(*starts.strides, source.strides[axis])))
 
 
 class Flip(Operator):
@@ -201,7 +214,7 @@ class Flip(Operator):
     def lower(self, op: ACALSimOp, to: Lowering) -> None:
         view = to.view(op.inputs[0])
         for axis in {normal_axis(d, len(view.dims)) for d in op.attrs["dims"]} if view.dims else ():
-            view = _window(view, axis, max(view.dims[axis] - 1, 0), view.dims[axis], -1)
+            view = windowed(view, axis, max(view.dims[axis] - 1, 0), view.dims[axis], -1)
         if op.outputs[0] in to.escaping:
             to.copy(view, to.define(op.outputs[0]))
         else:
@@ -284,4 +297,4 @@ class Split(_ViewOperator):
             step = op.attrs["split_size"]
             sizes = [min(step, source.dims[axis] - at) for at in range(0, source.dims[axis], step)]
         for result, name in zip(op.results, op.outputs, strict=True):
-            to.alias(name, _window(source, axis, sum(sizes[:result]), sizes[result], 1))
+            to.alias(name, windowed(source, axis, sum(sizes[:result]), sizes[result], 1))

@@ -15,7 +15,10 @@ from acalsim_backend.passes.target import Target
 
 @dataclass(frozen=True)
 class FoldBatchNorm:
-    """Only in f32 and f64: half types round between the steps, and the result must equal eager."""
+    """Only in f32 and f64: half types round between the steps, and the result must equal eager.
+
+    A transposed convolution in groups keeps its own: no one axis of its weight has the filters.
+    """
 
     name: str = "fold_batch_norm"
     after: tuple[str, ...] = ("assign_host",)
@@ -34,6 +37,7 @@ class FoldBatchNorm:
             if (
                 conv is not None
                 and conv.op_type is ACALSimOpType.CONV2D
+                and not (conv.attrs["transposed"] and conv.attrs["groups"] > 1)
                 and len(users[source]) == 1
                 and source not in escaping
                 and all(n in static for n in conv.inputs[1:])
@@ -77,7 +81,8 @@ def _channels(name: str, like: TensorDesc, to: Rewriter, op: ACALSimOp) -> str:
 
 def _into_convolution(conv: ACALSimOp, op: ACALSimOp, scale: str, shift: str, to: Rewriter) -> None:
     weight = to.ir.tensors[conv.inputs[1]]
-    column = to.reshape(scale, (weight.shape[0], *(1,) * (len(weight.shape) - 1)), op)
+    filters = 1 if conv.attrs["transposed"] else 0  # the axis that they are along
+    column = to.reshape(scale, tuple(d if i == filters else 1 for i, d in enumerate(weight.shape)), op)
     folded = to.binary("MUL", weight.name, column, weight.shape, op)
     bias = conv.input("bias")
     if bias is not None:

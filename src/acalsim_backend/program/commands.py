@@ -345,7 +345,8 @@ class Norm(Command, opcode=Opcode.NORM):
 
 @dataclass(frozen=True)
 class Pool2d(Command, opcode=Opcode.POOL2D):
-    """Window reduction. x [N, C, H, W], out [N, C, P, Q]; indices (i64, MAX only) is h * W + w of the maximum.
+    """Window reduction. x [N, C, H, W], out [N, C, P, Q]; indices (i64, MAX only) is h * W + w of the maximum:
+    of equal ones the first, of several NaN the last.
 
     AVG divides by ``divisor`` if that is not 0, else by the window's size, counting padding if count_include_pad is 1.
     ADAPTIVE_AVG averages rows floor(p*H/P) up to ceil((p+1)*H/P), columns alike, and ignores the window fields.

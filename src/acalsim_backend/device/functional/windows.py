@@ -92,7 +92,10 @@ def _padded_windows(command: Pool2d, plane: Tensor, padding: tuple[int, int], va
 
 def _max_of_windows(command: Pool2d, x: Tensor, out: Tensor, indices: Tensor | None) -> None:
     lowest = float("-inf") if x.is_floating_point() else torch.iinfo(x.dtype).min
-    value, position = _padded_windows(command, x, command.padding, lowest).flatten(-2).max(-1)
+    elements = _padded_windows(command, x, command.padding, lowest).flatten(-2)
+    value, position = elements.max(-1)
+    last_nan = elements.shape[-1] - 1 - elements.isnan().flip(-1).byte().argmax(-1)
+    position = torch.where(value.isnan(), last_nan, position)
     out.copy_(value)
     if indices is not None:
         p, q = torch.arange(out.shape[2]).view(-1, 1), torch.arange(out.shape[3])

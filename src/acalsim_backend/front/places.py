@@ -1,0 +1,219 @@
+"""Reads and writes at places that are computed, in the terms of gathers, scatters and running sums."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._decomp import decomposition_table
+
+aten = torch.ops.aten
+
+_SUM, _MEAN, _MAX = range(3)
+_BILINEAR, _NEAREST, _BICUBIC = range(3)
+_ZEROS, _BORDER, _REFLECTION = range(3)
+
+
+# --- embedding_bag ------------------------------------------------------------------------------------------------
+
+
+def _embedding_bag(
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor,
+    scale_grad_by_freq: bool = False,
+    mode: int = _SUM,
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int = -1,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The rows of each bag, gathered and scattered to the bag's number.
+
+    Gives output [B, D], the bag of each index, the size of each bag, and the row of each maximum.
+    """
+    count, bags = indices.shape[0], offsets.shape[0] - include_last_offset
+    starts = torch.zeros(count + 1, dtype=torch.int64, device=indices.device)
+    starts = starts.scatter_add(0, offsets[:bags].long(), torch.ones_like(offsets[:bags], dtype=torch.int64))
+    bag = starts[:count].cumsum(0) - 1
+    used = indices != (padding_idx % weight.shape[0] if padding_idx >= 0 else -1)
+    sizes = torch.zeros(bags, dtype=torch.int64, device=indices.device).scatter_add(0, bag, used.long())
+    rows = weight[indices.long()]
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.unsqueeze(-1)
+    where = bag.unsqueeze(-1).expand(rows.shape)
+    if mode == _MAX:
+        output, row = _largest(rows, indices, used, where, bags)
+    else:
+        wide = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+        wide = torch.where(used.unsqueeze(-1), wide, 0)
+        output = wide.new_zeros(bags, weight.shape[1]).scatter_add(0, where, wide)
+        if mode == _MEAN:
+            output = output / sizes.clamp(min=1).unsqueeze(-1)
+        output, row = output.to(weight.dtype), sizes
+    return output, bag.to(offsets.dtype), sizes.to(offsets.dtype), row.to(offsets.dtype)
+
+
+def _largest(rows: Tensor, indices: Tensor, used: Tensor, where: Tensor, bags: int) -> tuple[Tensor, Tensor]:
+    """The maximum of each bag, 0 of an empty one, and the index of the row where it stands first."""
+    count = rows.shape[0]
+    lowest = torch.where(used.unsqueeze(-1), rows, -torch.inf)
+    output = rows.new_full((bags, rows.shape[1]), -torch.inf).scatter_reduce(0, where, lowest, "amax")
+    there = (lowest == output.gather(0, where)) & used.unsqueeze(-1)
+    number = torch.where(there, torch.arange(count, device=rows.device).unsqueeze(-1), count)
+    first = number.new_full(output.shape, count).scatter_reduce(0, where, number, "amin")
+    empty = torch.zeros(bags, dtype=torch.int64, device=rows.device).scatter_add(0, where[:, 0], used.long()) == 0
+    named = torch.cat([indices.long(), indices.new_zeros(1).long()])[first]
+    return torch.where(empty.unsqueeze(-1), 0, output), named
+
+
+# --- masks and reductions -----------------------------------------------------------------------------------------
+
+
+def _masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """The elements of ``source``, one after another, where the mask is set."""
+    x, mask = torch.broadcast_tensors(x, mask)
+    number = (mask.flatten().long().cumsum(0) - 1).clamp(min=0)
+    if source.numel() == 0:
+        return x.clone()
+    taken = source.flatten()[number.clamp(max=source.numel() - 1)]
+    return torch.where(mask, taken.view(x.shape), x)
+
+
+def _scatter_reduce(x: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True) -> Any:
+    if reduce != "mean":
+        return NotImplemented
+    total = aten.scatter_reduce(x, dim, index, src, "sum", include_self=include_self)
+    count = torch.full_like(x, int(include_self), dtype=torch.int64)
+    count = count.scatter_add(dim, index.long(), torch.ones_like(index, dtype=torch.int64))
+    return _divided(total, count)
+
+
+def _index_reduce(x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Any:
+    if reduce != "mean" or x.dim() == 0:
+        return NotImplemented
+    named = [*[None] * (dim % x.dim()), index.long()]
+    kept = x if include_self else aten.index_put(x, named, x.new_zeros(()))
+    total: Tensor = kept.index_add(dim, index, source.to(x.dtype))
+    count = torch.full_like(x, int(include_self), dtype=torch.int64)
+    return _divided(total, count.index_add(dim, index, torch.ones_like(source, dtype=torch.int64)))
+
+
+def _divided(total: Tensor, count: Tensor) -> Tensor:
+    """What nothing came to has a count of 0 and stays; of integers rounded down."""
+    count = count.clamp(min=1).to(total.dtype)
+    mean: Tensor = torch.div(total, count, rounding_mode=None if total.dtype.is_floating_point else "floor")
+    return mean
+
+
+def _index_put(x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Any:
+    """By a choice, where a mask alone is the index and what is put does not depend on how many elements it selects."""
+    (axis, mask), *others = ((i, index) for i, index in enumerate(indices) if index is not None)
+    if others or mask.dtype is not torch.bool:
+        return NotImplemented
+    rest = x.dim() - axis - mask.dim()
+    lead = max(values.dim() - rest - 1, 0)
+    if values.dim() > rest:
+        if values.shape[lead] != 1:
+            return NotImplemented
+        values = values.reshape(*values.shape[:lead], *[1] * mask.dim(), *values.shape[lead + 1 :])
+    return torch.where(mask.reshape(*mask.shape, *[1] * rest), x + values if accumulate else values, x)
+
+
+def _put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """``source`` at places of ``x`` as one axis."""
+    flat: Tensor = aten.index_put(x.flatten(), [index.flatten()], source.flatten(), accumulate)
+    return flat.view(x.shape)
+
+
+def _copy(x: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+    """``src`` in the shape and type of ``x``."""
+    return src.to(x.dtype).expand(x.shape).clone(memory_format=torch.contiguous_format)
+
+
+# --- grids --------------------------------------------------------------------------------------------------------
+
+
+def _grid_sampler_2d(x: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool) -> Any:
+    if interpolation_mode == _BICUBIC:
+        options = (interpolation_mode, padding_mode, align_corners)
+        return decomposition_table[aten.grid_sampler_2d.default](x, grid, *options)
+    return _grid_sampler(x, grid, interpolation_mode, padding_mode, align_corners)
+
+
+def _grid_sampler(x: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool) -> Tensor:
+    """x [N, C, *spatial] at the places of grid [N, *result, rank], whose last axis has the innermost dim first."""
+    places = [
+        _in_elements(grid[..., -1 - axis], size, padding_mode, align_corners) for axis, size in enumerate(x.shape[2:])
+    ]
+    if interpolation_mode == _NEAREST:
+        corners = [([place.round() for place in places], None)]
+    else:
+        corners = list(_corners(places))
+    total = None
+    for corner, share in corners:
+        part = _picked(x, corner)
+        part = part if share is None else part * share.unsqueeze(-1)
+        total = part if total is None else total + part
+    assert total is not None
+    return total.to(x.dtype).movedim(-1, 1)
+
+
+def _in_elements(place: Tensor, size: int, padding_mode: int, align_corners: bool) -> Tensor:
+    """A coordinate of -1 to 1 as a place among ``size`` elements."""
+    place = (place + 1) / 2 * (size - 1) if align_corners else ((place + 1) * size - 1) / 2
+    if padding_mode == _REFLECTION:
+        low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
+        place = _reflected(place, low, high - low)
+    return place if padding_mode == _ZEROS else place.clamp(0, size - 1)
+
+
+def _reflected(place: Tensor, low: float, span: float) -> Tensor:
+    if span == 0:
+        return torch.zeros_like(place)
+    place = (place - low).abs()
+    flips = torch.floor(place / span)
+    beyond = place - flips * span
+    is_odd = flips - 2 * torch.floor(flips / 2) == 1
+    return torch.where(is_odd, span - beyond, beyond) + low
+
+
+def _corners(places: Sequence[Tensor]) -> Any:
+    """The elements around each place and their shares."""
+    lower = [torch.floor(place) for place in places]
+    for corner in itertools.product((0, 1), repeat=len(places)):
+        share = None
+        for place, low, upper in zip(places, lower, corner, strict=True):
+            own = place - low if upper else low + 1 - place
+            share = own if share is None else share * own
+        yield [low + upper for low, upper in zip(lower, corner, strict=True)], share
+
+
+def _picked(x: Tensor, corner: Sequence[Tensor]) -> Tensor:
+    """Elements of x [N, C, *spatial] as [N, *result, C], 0 outside."""
+    inside, indices = None, []
+    for place, size in zip(corner, x.shape[2:], strict=True):
+        within = (place >= 0) & (place <= size - 1)
+        inside = within if inside is None else inside & within
+        indices.append(place.clamp(0, size - 1).long())
+    assert inside is not None
+    image = torch.arange(x.shape[0], device=x.device).view(-1, *[1] * (indices[0].dim() - 1))
+    found = aten.index(x.movedim(1, -1), [image, *indices])
+    return torch.where(inside.unsqueeze(-1), found, 0)
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten._embedding_bag.default: _embedding_bag,
+    aten._embedding_bag_forward_only.default: _embedding_bag,
+    aten.masked_scatter.default: _masked_scatter,
+    aten.scatter_reduce.two: _scatter_reduce,
+    aten.index_reduce.default: _index_reduce,
+    aten.index_put.default: _index_put,
+    aten.put.default: _put,
+    aten.copy.default: _copy,
+    aten.grid_sampler_2d.default: _grid_sampler_2d,
+    aten.grid_sampler_3d.default: _grid_sampler,
+}

@@ -1,0 +1,71 @@
+"""Products and distances in the terms of matrix products."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+
+
+def _addbmm(x: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """A sum of products is the product of the factors side by side."""
+    left, right = batch1.transpose(0, 1).flatten(1), batch2.flatten(0, 1)
+    return torch.addmm(x, left, right, beta=beta, alpha=alpha)
+
+
+def _addmv(x: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    column = x.unsqueeze(-1) if x.dim() else x.expand(1, 1)
+    return torch.addmm(column, mat, vec.unsqueeze(-1), beta=beta, alpha=alpha).squeeze(-1)
+
+
+def _scaled_apart(product: Callable[..., Tensor]) -> Callable[..., Any]:
+    """beta * x + alpha * product, where the scales are no f32 numbers, as those of the product itself are."""
+
+    def decomposed(x: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Any:
+        if all(_is_exact(scale, x.dtype) for scale in (alpha, beta)):
+            return NotImplemented
+        scaled = product(left, right) * alpha
+        return scaled + x * beta if beta else scaled
+
+    return decomposed
+
+
+def _is_exact(scale: float, dtype: torch.dtype) -> bool:
+    """Whether a product takes the number as it is."""
+    if dtype is torch.float64:
+        return ctypes.c_float(scale).value == scale
+    return dtype.is_floating_point or scale in (0, 1)
+
+
+def _trilinear(
+    i1: Tensor, i2: Tensor, i3: Tensor, expand1: Sequence[int], expand2: Sequence[int], expand3: Sequence[int],
+    sumdim: Sequence[int], unroll_dim: int = 1,
+) -> Tensor:  # fmt: skip
+    """The sum of ``i1 * i2 * i3`` over ``sumdim``; ``expand`` are the axes that each lacks."""
+    rank = i1.dim() + len(expand1)
+    axes = [[axis for axis in range(rank) if axis not in expand] for expand in (expand1, expand2, expand3)]
+    kept = [axis for axis in range(rank) if axis not in sumdim]
+    operands = [part for pair in zip((i1, i2, i3), axes, strict=True) for part in pair]
+    return torch.einsum(*operands, kept)
+
+
+def _pdist(x: Tensor, p: float = 2) -> Tensor:
+    """Distances between each row and those behind it."""
+    first, second = torch.triu_indices(x.shape[0], x.shape[0], 1, device=x.device).unbind()
+    distance: Tensor = torch.linalg.vector_norm(x[first] - x[second], p, -1)
+    return distance
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten.addbmm.default: _addbmm,
+    aten.addmv.default: _addmv,
+    aten.addmm.default: _scaled_apart(torch.mm),
+    aten.baddbmm.default: _scaled_apart(torch.bmm),
+    aten._trilinear.default: _trilinear,
+    aten._pdist_forward.default: _pdist,
+}
