@@ -70,6 +70,15 @@ def test_do_all_stay_in_order_where_one_depends_on_values(name: str) -> None:
     assert report.drawn == ()
 
 
+def test_may_an_argument_be_overwritten_by_what_is_drawn() -> None:
+    compiled = torch.compile(lambda x: x.uniform_(1, 2), backend=ACALSimBackend(mode="simulate"))
+    got, expected = torch.zeros(4, 6), torch.zeros(4, 6)
+    for function, argument in ((compiled, got), (lambda x: x.uniform_(1, 2), expected)):
+        torch.manual_seed(5)
+        assert function(argument) is argument
+    assert torch.equal(got, expected)
+
+
 def test_are_as_many_drawn_as_a_new_length_needs() -> None:
     assert len(both(DRAWN["sizes of the argument"], dynamic=True).reports) == 6
 

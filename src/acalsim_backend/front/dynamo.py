@@ -126,12 +126,13 @@ class AotGraph:
                     self._copy(node, graph, nodes, symbols)
             if self._addresses_memory:
                 _move(graph, args)
-            mutations = take_mutations(graph)
-            take_back_scattered(graph, share_memory)
             kinds = [self._kind(i, value) for i, value in enumerate(args)]
             placed = zip(graph.nodes, kinds, args, strict=False)  # arguments come first
             numbers = {node: value for node, kind, value in placed if kind is InputKind.NUMBER}
-            derived: list[Callable[[Sequence[Any]], torch.Tensor]] = [*take_windows(graph), *take_draws(graph, numbers)]
+            derived: list[Callable[[Sequence[Any]], torch.Tensor]] = [*take_draws(graph, numbers)]
+            mutations = take_mutations(graph)
+            take_back_scattered(graph, share_memory)
+            derived += take_windows(graph)
             kinds += [InputKind.TENSOR] * len(derived)
             outputs = describe_outputs(graph, kinds, share_memory)
         known = {i: args[i] for i, kind in enumerate(kinds) if kind is InputKind.NUMBER}
