@@ -1,7 +1,7 @@
 """What does a token cost when GPT-2 (124 million parameters) generates, with a growing and with a static cache?
 
-Random weights, greedy, batch 1, one thread; processor seconds a token, medians, eager PyTorch in the same run. With the growing cache
-each token has a new length, which is lowered; a second sequence meets lengths that are known.
+Random weights, greedy, batch 1, one thread; processor seconds a token, medians, eager PyTorch in the same run. With the
+growing cache each token has a new length, which is lowered; a second sequence meets lengths that are known.
 """
 
 from __future__ import annotations
