@@ -10,6 +10,7 @@ import torch
 from torch._decomp import core_aten_decompositions
 from torch.utils import _pytree as pytree
 
+from acalsim_backend.front import ordered
 from acalsim_backend.front.captured import no_modes
 
 
@@ -21,7 +22,7 @@ def decomposition_table() -> dict[Any, Any]:
     """
     return {
         overload: _unless_refused(overload, decomposition) if _is_pure(overload) else decomposition
-        for overload, decomposition in dict(core_aten_decompositions()).items()
+        for overload, decomposition in {**core_aten_decompositions(), **ordered.DECOMPOSITIONS}.items()
     } | {torch.ops.aten.pow.Tensor_Scalar: _power_of_truths}
 
 
