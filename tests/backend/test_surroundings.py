@@ -151,6 +151,8 @@ RANKS = {
     "topk": lambda x: x.topk(1).values,
     "cumsum of what is no memory": lambda x: x.permute(7, 5, 3, 1, 0, 2, 4, 6).cumsum(3),
     "cumsum of rank 7": lambda x: x[0].flip(2).cumsum(1) * 2,
+    "bessel_j0 of what is no memory": lambda x: torch.special.bessel_j0(x.permute(7, 5, 3, 1, 0, 2, 4, 6)),
+    "bessel_j0 of rank 7": lambda x: torch.special.bessel_j0(x[0].flip(2)) * 2,
 }
 
 
@@ -169,7 +171,8 @@ def test_is_no_fallback_recommended_where_there_is_none(tmp_path: Path) -> None:
     model = torch.compile(breaks, backend=ACALSimBackend(mode="codegen", output_dir=str(tmp_path), fallback="warn"))
     with pytest.raises(UnsupportedError, match=r"rewrite these lines$"):
         model(torch.rand(4))
-    model = torch.compile(lambda x: x.cumsum(0), backend=ACALSimBackend(mode="simulate", build="c", fallback="warn"))
+    c_code = ACALSimBackend(mode="simulate", build="c", fallback="warn")
+    model = torch.compile(lambda x: torch.special.bessel_j0(x), backend=c_code)
     with pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match='build="image"'):
         model(torch.rand(4))
 

@@ -295,7 +295,8 @@ def with_indices(d: Draw) -> Drawn:
     text = d.rng.choice(
         ("max({dim})", "min({dim})", "max({dim}, keepdim=True)", "sort({dim})", "sort({dim}, descending=True)",
          "topk({k}, {dim})", "topk({k}, {dim}, largest=False)", "sort(dim={dim}, stable=True)", "cummax({dim})",
-         "median({dim})", "kthvalue({k}, {dim})", "aminmax(dim={dim})")
+         "median({dim})", "kthvalue({k}, {dim})", "aminmax(dim={dim})", "cummin({dim})", "nanmedian({dim})",
+         "mode({dim})")
     )  # fmt: skip
     return "{0}." + text.replace("{dim}", str(dim)).replace("{k}", str(k)), (a,), 2
 
@@ -307,6 +308,16 @@ def scan(d: Draw) -> Drawn:
     if name == "flipud":
         return "torch.flipud({0})", (a,), 1
     return f"torch.{name}({{0}}, dim={d.dim(a)})", (a,), 1
+
+
+@row(1)
+def search(d: Draw) -> Drawn:
+    a = d.ranked()
+    text = d.rng.choice(
+        ("torch.searchsorted({0}.sort()[0], {0}, right={r})", "torch.bucketize({0}, torch.tensor([-1.0, 0.0, 0.5]))",
+         "torch.searchsorted(torch.tensor([-1.0, 0.0, 0.5]), {0}, out_int32={r})", "torch.histc({0}, 4, -1, 2)")
+    )  # fmt: skip
+    return text.replace("{r}", str(d.rng.random() < 0.5)), (a,), 1
 
 
 @row(5)

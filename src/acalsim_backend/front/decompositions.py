@@ -16,7 +16,7 @@ from torch._decomp import decomposition_table as all_decompositions
 from torch._prims_common import suggest_memory_format
 from torch.utils import _pytree as pytree
 
-from acalsim_backend.front import places, pools, products
+from acalsim_backend.front import ordered, places, pools, products
 from acalsim_backend.front.captured import no_modes
 from acalsim_backend.ops import operator_for
 from acalsim_backend.ops.evaluate import divides_by_zero
@@ -37,7 +37,9 @@ _WHOLE = frozenset(
 )
 """Operators that are not taken apart although PyTorch can."""
 
-_OWN: dict[Any, Callable[..., Any]] = pools.DECOMPOSITIONS | places.DECOMPOSITIONS | products.DECOMPOSITIONS
+_OWN: dict[Any, Callable[..., Any]] = (
+    pools.DECOMPOSITIONS | places.DECOMPOSITIONS | products.DECOMPOSITIONS | ordered.DECOMPOSITIONS
+)
 
 
 @functools.cache

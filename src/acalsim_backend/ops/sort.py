@@ -13,7 +13,7 @@ from acalsim_backend.program.enums import DType
 
 
 class Sort(Operator):
-    """sort(self, dim, descending): stable, as eager's is even where nobody asks for that."""
+    """sort(self, dim, descending): stable, also where PyTorch leaves the order of equal elements open."""
 
     op_type = ACALSimOpType.SORT
     targets: tuple[str, ...] = ("aten.sort.default", "aten.sort.stable")
