@@ -50,6 +50,7 @@ def decomposition_table() -> dict[Any, Any]:
     } | {
         torch.ops.aten.pow.Tensor_Scalar: _power_of_truths,
         torch.ops.aten.native_group_norm.default: _group_norm,
+        torch.ops.aten.native_batch_norm.default: _batch_norm,
         torch.ops.aten.var.correction: _variance,
         torch.ops.aten.var_mean.correction: _variance_and_mean,
         torch.ops.aten._cdist_forward.default: _distances,
@@ -131,6 +132,17 @@ def _group_norm(
     mean, rstd = (t.view(samples, groups).to(x.dtype if weight is None else weight.dtype) for t in (mean, rstd))
     value = value.to(x.dtype).contiguous(memory_format=suggest_memory_format(x))
     return value, mean, rstd
+
+
+def _batch_norm(x: torch.Tensor, *args: Any) -> Any:
+    """In training form the operator that says that it writes to the running statistics; the other one is known."""
+    *tensors, training, momentum, eps = args
+    if not training:
+        return NotImplemented
+    weight, bias, mean, variance = tensors
+    if mean is None:
+        return torch.ops.aten._native_batch_norm_legit.no_stats(x, weight, bias, True, momentum, eps)
+    return torch.ops.aten._native_batch_norm_legit(x, weight, bias, mean, variance, True, momentum, eps)
 
 
 def _variance_and_mean(
