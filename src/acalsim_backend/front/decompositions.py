@@ -37,6 +37,10 @@ _WHOLE = frozenset(
 """Operators that are not taken apart although PyTorch can."""
 
 
+_ROUNDED_IN_EAGER = frozenset({torch.ops.aten.grid_sampler_2d.default})
+"""Operators that eager computes in half types from end to end, and PyTorch's parts in f32."""
+
+
 @functools.cache
 def decomposition_table() -> dict[Any, Any]:
     """Decompositions by operator overload: PyTorch's core ATen ones, for every operator that ``ops`` does not know
@@ -71,10 +75,11 @@ def _beyond_core() -> dict[Any, Any]:
     everything = {
         **{overload: parts for overload, parts in all_decompositions.items() if _is_functional(overload)},
         **{primitive: primitive.impl_aten for primitive in map(_primitive, dir(torch._prims)) if primitive},
+        torch.ops.aten.copy.default: _copied,
         torch.ops.prims.convert_element_type.default: lambda x, dtype: torch.ops.aten._to_copy(x, dtype=dtype),
     }
     return {
-        overload: _once(overload, decomposition)
+        overload: _once(overload, _but_for_halves(decomposition) if overload in _ROUNDED_IN_EAGER else decomposition)
         for overload, decomposition in everything.items()
         if operator_for(str(overload)) is None and overload not in _WHOLE
     }
@@ -106,6 +111,23 @@ def _once(overload: torch._ops.OpOverload, decomposition: Callable[..., Any]) ->
             _RUNNING.reset(token)
 
     return decomposed
+
+
+def _but_for_halves(decomposition: Callable[..., Any]) -> Callable[..., Any]:
+    """The decomposition, which leaves calls with half types whole."""
+
+    @functools.wraps(decomposition)
+    def decomposed(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        return NotImplemented if x.dtype in (torch.float16, torch.bfloat16) else decomposition(x, *args, **kwargs)
+
+    return decomposed
+
+
+def _copied(x: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> Any:
+    """The source as if it had been written to x: of its element type, shape and memory."""
+    if x.is_complex() or source.is_complex() or not x.is_contiguous():
+        return NotImplemented
+    return source.to(x.dtype).expand(x.shape).clone(memory_format=torch.contiguous_format)
 
 
 def _group_norm(
