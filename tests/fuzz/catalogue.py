@@ -167,6 +167,7 @@ UNARY = (
     "neg", "abs", "exp", "log", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tanh", "sigmoid", "erf", "floor", "ceil",
     "round", "trunc", "sign", "relu", "square", "logical_not", "bitwise_not", "isnan", "isinf", "isfinite", "signbit",
     "log1p", "expm1", "exp2", "log2", "log10", "frac", "sgn", "clone", "nan_to_num", "atan", "sinh", "asinh", "erfc",
+    "tan", "asin", "acos", "cosh", "atanh", "i0", "angle",
 )  # fmt: skip
 ACTIVATIONS = (
     "relu({0})", "gelu({0})", "gelu({0}, approximate='tanh')", "silu({0})", "elu({0})", "leaky_relu({0}, 0.1)",

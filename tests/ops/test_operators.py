@@ -41,6 +41,7 @@ TOLERANCE = {
 sizes = st.integers(1, 5)
 shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 filled = st.lists(sizes, min_size=1, max_size=4).map(tuple)
+sized = st.lists(sizes, min_size=2, max_size=4).map(tuple)
 places = [("unicorn", "cpu"), ("unicorn", "accelerator"), ("native", "auto")]
 
 
@@ -215,6 +216,15 @@ def norms(draw: st.DrawFn) -> tuple[Any, ...]:
     shape = tuple(x.shape[-count:])
     optional = st.one_of(st.none(), tensors(shape, (dtype,)))
     return x, shape, draw(optional), draw(optional)
+
+
+@st.composite
+def group_norms(draw: st.DrawFn) -> tuple[Any, ...]:
+    dtype, groups, per_group = draw(st.sampled_from(REALS)), draw(sizes), draw(sizes)
+    channels = groups * per_group
+    rest = draw(st.lists(st.integers(2, 4), min_size=0 if per_group > 1 else 1, max_size=2))
+    optional = st.one_of(st.none(), tensors((channels,), (dtype,)))
+    return draw(tensors((draw(sizes), channels, *rest), (dtype,))), groups, draw(optional), draw(optional)
 
 
 @st.composite
@@ -396,6 +406,7 @@ class Row:
     """An operator's IR type, a use of it, and how to draw the arguments.
 
     ``loose`` widens the tolerance (0: every bit counts but a NaN's), and with ``zeros`` the signs of zeros count too.
+    An ``alike`` one goes through torch.compile as others do, where it is not tested again.
     """
 
     name: str
@@ -403,11 +414,12 @@ class Row:
     arguments: st.SearchStrategy
     loose: float = 1.0
     zeros: bool = False
+    alike: bool = False
 
 
-def exact(name: str, function: Callable[..., Any], arguments: st.SearchStrategy[Any]) -> Row:
+def exact(name: str, function: Callable[..., Any], arguments: st.SearchStrategy[Any], alike: bool = False) -> Row:
     """A row of a single correctly rounded operation: no tolerance may hide a rounding too many."""
-    return Row(name, function, arguments, loose=0.0, zeros=True)
+    return Row(name, function, arguments, loose=0.0, zeros=True, alike=alike)
 
 
 @st.composite
@@ -440,6 +452,14 @@ beside_zero_d = st.tuples(tensors(shapes, HALVES, special=True), zero_d)
 exponents = st.sampled_from([0.5, -0.5, 2, 3.0, -1, -2, 0, 1, -3, 0.3])
 scalars = st.one_of(st.integers(-4, 4), st.floats(-4, 4, width=32))
 pairs = broadcastable(ALL)
+divisions = st.one_of(
+    st.tuples(tensors(filled, REALS, low=-40, high=40), tensors((1,), REALS, low=-3, special=True)),
+    st.tuples(tensors(filled, INTS, low=-40, high=40), st.sampled_from([torch.tensor([n]) for n in (-7, 3, 1, -1)])),
+    st.tuples(tensors(filled, (*REALS, *INTS), low=-40, high=40), st.sampled_from([-3, 2, 5])),
+)
+shifts = st.tuples(
+    tensors(filled, INTS, low=-99, high=99), st.one_of(tensors((1,), INTS, low=-1, high=70), st.integers(0, 9))
+)
 ROWS = [
     Row("ADD", lambda a, b: a + b, pairs),
     Row(
@@ -504,53 +524,39 @@ ROWS = [
     Row("FLOOR", torch.floor, one(REALS)),
     Row("CEIL", torch.ceil, one(REALS)),
     *(
-        Row(name.upper(), getattr(torch, name), one((*FLOATS, torch.int64)))
+        Row(name.upper(), getattr(torch, name), one((*FLOATS, torch.int64)), alike=True)
         for name in ("exp2", "expm1", "log2", "log10", "log1p", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh")
     ),
     *(
-        Row(name.upper(), getattr(torch.special, name), one((torch.float32, torch.int32)))
+        Row(name.upper(), getattr(torch.special, name), one((torch.float32, torch.int32)), alike=True)
         for name in ("erfc", "erfcx", "erfinv", "i0", "i0e", "i1", "i1e")
     ),
-    Row("ACOSH", torch.acosh, one(low=-1)),
-    Row("ATANH", torch.atanh, one(low=-1.5, high=1.5)),
+    Row("ACOSH", torch.acosh, one(low=-1), alike=True),
+    Row("ATANH", torch.atanh, one(low=-1.5, high=1.5), alike=True),
     # far from the poles, beside which a unit in the last place of the argument is large in the result
-    Row("LGAMMA", torch.lgamma, one((torch.float32,), low=0.1, high=9)),
-    Row("DIGAMMA", torch.digamma, one((torch.float32,), low=0.1, high=9)),
-    Row("ATAN2", torch.atan2, broadcastable(FLOATS)),
-    Row("HYPOT", torch.hypot, broadcastable(FLOATS)),
+    Row("LGAMMA", torch.lgamma, one((torch.float32,), low=0.1, high=9), alike=True),
+    Row("DIGAMMA", torch.digamma, one((torch.float32,), low=0.1, high=9), alike=True),
+    Row("ATAN2", torch.atan2, broadcastable(FLOATS), alike=True),
+    Row("HYPOT", torch.hypot, broadcastable(FLOATS), alike=True),
     *(
-        exact(name.upper(), getattr(torch, name), one((*REALS, *INTS)))
-        for name in ("trunc", "round", "sign", "signbit")
+        exact(name.upper(), getattr(torch, name), one((*REALS, *INTS)), alike=True)
+        for name in ("trunc", "round", "sign", "signbit", "isnan", "isinf")
     ),
     Row("ROUND", lambda a, d: torch.round(a, decimals=d), st.tuples(tensors(shapes, REALS), st.integers(-2, 3))),
-    *(exact(name.upper(), getattr(torch, name), one(ALL)) for name in ("isnan", "isinf", "signbit")),
-    *(
-        exact(name.upper(), getattr(torch, name), broadcastable((*REALS, *INTS, torch.bool), special=True))
-        for name in ("fmin", "fmax")
-    ),
-    *(
-        Row(name, function, st.tuples(tensors(filled, dtypes, low=-40, high=40), divisors), zeros=True)
-        for name, function in (
-            ("FMOD", torch.fmod),
-            ("REMAINDER", torch.remainder),
-            ("DIV", lambda a, b: torch.div(a, b, rounding_mode="floor")),
-            ("DIV", lambda a, b: torch.div(a, b, rounding_mode="trunc")),
-        )
-        for dtypes, divisors in (
-            (REALS, tensors((1,), REALS, low=-3, special=True)),
-            (INTS, st.sampled_from([-7, 3, 1, -1]).map(lambda n: torch.tensor([n], dtype=torch.int16))),
-            ((*REALS, *INTS), st.sampled_from([-3, 2, 5])),
-        )
-    ),
-    *(
-        exact(name, function, st.tuples(tensors(filled, INTS, low=-99, high=99), shifts))
-        for name, function in (("SHIFT_LEFT", torch.bitwise_left_shift), ("SHIFT_RIGHT", torch.bitwise_right_shift))
-        for shifts in (tensors((1,), INTS, low=-1, high=70), st.integers(0, 9))
-    ),
-    exact("GCD", torch.gcd, broadcastable(INTS, low=-60, high=60)),
+    exact("FMIN", torch.fmin, pairs),
+    exact("FMAX", torch.fmax, pairs, alike=True),
+    Row("FMOD", torch.fmod, divisions, zeros=True),
+    Row("REMAINDER", torch.remainder, divisions, zeros=True),
+    Row("DIV", lambda a, b: torch.div(a, b, rounding_mode="floor"), divisions, zeros=True),
+    Row("DIV", lambda a, b: torch.div(a, b, rounding_mode="trunc"), divisions, zeros=True),
+    exact("SHIFT_LEFT", torch.bitwise_left_shift, shifts),
+    exact("SHIFT_RIGHT", torch.bitwise_right_shift, shifts, alike=True),
+    exact("GCD", torch.gcd, broadcastable(INTS, low=-60, high=60), alike=True),
     exact("COPYSIGN", torch.copysign, broadcastable(REALS)),
-    exact("NEXTAFTER", torch.nextafter, broadcastable((torch.float32,), low=-1, high=1)),
-    exact("NEXTAFTER", torch.nextafter, broadcastable((torch.float64,), low=-1, high=1)),
+    *(
+        exact("NEXTAFTER", torch.nextafter, broadcastable((dtype,), low=-1, high=1), alike=True)
+        for dtype in (torch.float32, torch.float64)
+    ),
     *(
         Row(name.upper(), getattr(torch, name), broadcastable(ALL, low=-2, high=2))
         for name in ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor")
@@ -571,6 +577,10 @@ ROWS = [
     Row("RELU", torch.relu, one((*REALS, *INTS))),
     Row("SIGMOID", torch.sigmoid, one()),
     Row("TANH", torch.tanh, one()),
+    *(
+        Row("WHERE", function, one(), alike=True)
+        for function in (F.leaky_relu, F.elu, F.softplus, F.mish, F.logsigmoid, F.hardswish, F.hardshrink)
+    ),
     # not at infinity, where eager itself gives NaN or not depending on the memory layout
     Row("GELU", F.gelu, one(special=False)),
     Row("GELU", lambda a: F.gelu(a, approximate="tanh"), one(special=False)),
@@ -652,7 +662,14 @@ ROWS = [
     Row("SOFTMAX", lambda x: x.softmax(0), one(FLOATS, st.just(()))),
     Row("LOG_SOFTMAX", lambda x: x.log_softmax(-1), one(FLOATS, st.just(()))),
     Row("SOFTMAX", attention, st.tuples(tensors((1, 3, 4), special=True), tensors((3, 5), low=-9, high=3)), loose=4),
+    Row(
+        "SUM",
+        lambda x, m, v, w, b: F.batch_norm(torch.cat([x, x * x]), m * 1, v * 1, w, b, training=True),
+        batch_norms(),
+        loose=8,
+    ),
     Row("BATCH_NORM", lambda *a: F.batch_norm(*a), batch_norms(), loose=4),
+    Row("LAYER_NORM", lambda x, g, w, b: F.group_norm(x, g, w, b, 0.1), group_norms(), loose=4),
     Row("LAYER_NORM", lambda x, shape, w, b: F.layer_norm(x, shape, w, b), norms(), loose=4),
     Row("LAYER_NORM", lambda x: F.layer_norm(x, x.shape[-1:], eps=0.1), one((torch.float64,), filled), loose=0.01),
     Row("SUM", lambda x, a, k: x.sum(a, keepdim=k), reductions((*REALS, *INTS, torch.bool)), loose=4),
@@ -664,7 +681,13 @@ ROWS = [
         st.tuples(along((*REALS, *INTS, torch.bool)), st.booleans()).map(lambda drawn: (*drawn[0], drawn[1])),
         loose=4,
     ),
-    Row("PROD", torch.prod, one((*REALS, *INTS)), loose=4),
+    Row("PROD", torch.prod, one((*REALS, *INTS), special=False), loose=4, alike=True),
+    Row("SUM", lambda x, a, k: torch.var(x, a, keepdim=k), reductions(REALS), loose=4),
+    Row("MEAN", lambda x: torch.cat(torch.std_mean(x, 1, correction=0)), one((torch.float32,), sized, special=False)),
+    *(
+        Row("SUM", lambda x, a, k, p=p: torch.linalg.vector_norm(x, p, a, k), reductions(FLOATS), loose=4, alike=p != 3)
+        for p in (0, 1, 2, 3, math.inf)
+    ),
     Row("SUM", lambda x, a, to: x.sum(a, dtype=to), narrowed(ALL), loose=4),
     Row("MEAN", lambda x, a, to: x.mean(a, dtype=to), narrowed(REALS), loose=4),
     exact("MEAN", lambda x: x.mean(), st.just((torch.full((8,), 3e38),))),

@@ -42,6 +42,10 @@ _OWN: dict[Any, Callable[..., Any]] = (
 )
 
 
+_ROUNDED_IN_EAGER = frozenset({torch.ops.aten.grid_sampler_2d.default})
+"""Operators that eager computes in half types from end to end, and PyTorch's parts in f32."""
+
+
 @functools.cache
 def decomposition_table() -> dict[Any, Any]:
     """Decompositions by operator overload: PyTorch's core ATen ones, for every operator that ``ops`` does not know
@@ -55,6 +59,7 @@ def decomposition_table() -> dict[Any, Any]:
     } | {
         torch.ops.aten.pow.Tensor_Scalar: _power_of_truths,
         torch.ops.aten.native_group_norm.default: _group_norm,
+        torch.ops.aten.native_batch_norm.default: _batch_norm,
         torch.ops.aten.var.correction: _variance,
         torch.ops.aten.var_mean.correction: _variance_and_mean,
         torch.ops.aten._cdist_forward.default: _distances,
@@ -80,10 +85,11 @@ def _beyond_core() -> dict[Any, Any]:
     everything = {
         **{overload: parts for overload, parts in all_decompositions.items() if _is_functional(overload)},
         **{primitive: primitive.impl_aten for primitive in map(_primitive, dir(torch._prims)) if primitive},
+        torch.ops.aten.copy.default: _copied,
         torch.ops.prims.convert_element_type.default: lambda x, dtype: torch.ops.aten._to_copy(x, dtype=dtype),
     }
     return {
-        overload: _once(overload, decomposition)
+        overload: _once(overload, _but_for_halves(decomposition) if overload in _ROUNDED_IN_EAGER else decomposition)
         for overload, decomposition in everything.items()
         if operator_for(str(overload)) is None and overload not in _WHOLE
     }
@@ -117,6 +123,23 @@ def _once(overload: torch._ops.OpOverload, decomposition: Callable[..., Any]) ->
     return decomposed
 
 
+def _but_for_halves(decomposition: Callable[..., Any]) -> Callable[..., Any]:
+    """The decomposition, which leaves calls with half types whole."""
+
+    @functools.wraps(decomposition)
+    def decomposed(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        return NotImplemented if x.dtype in (torch.float16, torch.bfloat16) else decomposition(x, *args, **kwargs)
+
+    return decomposed
+
+
+def _copied(x: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> Any:
+    """The source as if it had been written to x: of its element type, shape and memory."""
+    if x.is_complex() or source.is_complex() or not x.is_contiguous():
+        return NotImplemented
+    return source.to(x.dtype).expand(x.shape).clone(memory_format=torch.contiguous_format)
+
+
 def _group_norm(
     x: torch.Tensor,
     weight: torch.Tensor | None,
@@ -141,6 +164,17 @@ def _group_norm(
     mean, rstd = (t.view(samples, groups).to(x.dtype if weight is None else weight.dtype) for t in (mean, rstd))
     value = value.to(x.dtype).contiguous(memory_format=suggest_memory_format(x))
     return value, mean, rstd
+
+
+def _batch_norm(x: torch.Tensor, *args: Any) -> Any:
+    """In training form the operator that says that it writes to the running statistics; the other one is known."""
+    *tensors, training, momentum, eps = args
+    if not training:
+        return NotImplemented
+    weight, bias, mean, variance = tensors
+    if mean is None:
+        return torch.ops.aten._native_batch_norm_legit.no_stats(x, weight, bias, True, momentum, eps)
+    return torch.ops.aten._native_batch_norm_legit(x, weight, bias, mean, variance, True, momentum, eps)
 
 
 def _variance_and_mean(
