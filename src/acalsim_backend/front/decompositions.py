@@ -22,10 +22,14 @@ def decomposition_table() -> dict[Any, Any]:
 
     A call that PyTorch refuses is not decomposed: its parts may take element types that the whole does not.
     """
-    return {
-        overload: _unless_refused(overload, decomposition) if _is_pure(overload) else decomposition
-        for overload, decomposition in (dict(core_aten_decompositions()) | _OWN).items()
-    } | {torch.ops.aten.pow.Tensor_Scalar: _power_of_truths}
+    return (
+        places.BAGS
+        | {
+            overload: _unless_refused(overload, decomposition) if _is_pure(overload) else decomposition
+            for overload, decomposition in (dict(core_aten_decompositions()) | _OWN).items()
+        }
+        | {torch.ops.aten.pow.Tensor_Scalar: _power_of_truths}
+    )
 
 
 def _power_of_truths(x: torch.Tensor, exponent: Any) -> Any:
