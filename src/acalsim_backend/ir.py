@@ -105,6 +105,7 @@ class ACALSimOpType(Enum):
     GELU = auto()
     MATMUL = auto()
     GEMM = auto()
+    GROUPED_MATMUL = auto()
     CONV2D = auto()
     SOFTMAX = auto()
     LOG_SOFTMAX = auto()

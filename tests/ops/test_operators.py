@@ -640,6 +640,18 @@ ROWS = [
         lambda c, a, b: torch.addmv(c, a, b, beta=0.5, alpha=2),
         st.tuples(st.sampled_from([(), (3,)]).flatmap(tensors), tensors((3, 5)), tensors((5,))),
     ),
+    Row(
+        "GROUPED_MATMUL",
+        lambda a, b, ends: torch._grouped_mm(a.detach().bfloat16(), b.detach().bfloat16(), ends),
+        st.lists(st.integers(0, 5), max_size=3)
+        .flatmap(  # rows of 16 bytes, as PyTorch wants them
+            lambda ends: st.tuples(
+                tensors((5, 8)), tensors((len(ends) + 1, 8, 8)), st.just(torch.tensor([*sorted(ends), 5]).int())
+            )
+        )
+        .map(lambda t: (t[0].contiguous(), t[1].contiguous(), t[2])),
+        loose=2,
+    ),
     Row("MATMUL", F.bilinear, st.tuples(*map(tensors, ((2, 3), (2, 4), (5, 3, 4), (5,))))),
     Row("CONV2D", F.conv2d, convolutions(), loose=2),
     Row("CONV2D", lambda x, w: F.conv1d(x, w, padding=1), st.tuples(tensors((2, 3, 9)), tensors((4, 3, 3)))),

@@ -53,28 +53,32 @@ def decomposition_table() -> dict[Any, Any]:
 
     A call that PyTorch refuses is not decomposed: its parts may take element types that the whole does not.
     """
-    return {
-        overload: _unless_refused(overload, decomposition) if _is_pure(overload) else decomposition
-        for overload, decomposition in (_beyond_core() | dict(core_aten_decompositions()) | _OWN).items()
-    } | {
-        torch.ops.aten.pow.Tensor_Scalar: _power_of_truths,
-        torch.ops.aten.native_group_norm.default: _group_norm,
-        torch.ops.aten.native_batch_norm.default: _batch_norm,
-        torch.ops.aten.var.correction: _variance,
-        torch.ops.aten.var_mean.correction: _variance_and_mean,
-        torch.ops.aten._cdist_forward.default: _distances,
-        torch.ops.aten._pdist_forward.default: _pair_distances,
-        torch.ops.aten._trilinear.default: _sum_of_products,
-        torch.ops.aten.addbmm.default: _add_products,
-        torch.ops.aten.angle.default: _angle,
-        torch.ops.aten.special_modified_bessel_i0.default: torch.i0,
-        torch.ops.aten.special_modified_bessel_i1.default: torch.special.i1,
-        torch.ops.aten.normal.Tensor_float: _normal,
-        torch.ops.aten.normal.float_Tensor: _normal,
-        torch.ops.aten.normal.Tensor_Tensor: _normal,
-        torch.ops.aten.multinomial.default: _multinomial,
-        torch.ops.aten.native_dropout.default: _dropout_of_all,
-    }
+    return (
+        places.BAGS
+        | {
+            overload: _unless_refused(overload, decomposition) if _is_pure(overload) else decomposition
+            for overload, decomposition in (_beyond_core() | dict(core_aten_decompositions()) | _OWN).items()
+        }
+        | {
+            torch.ops.aten.pow.Tensor_Scalar: _power_of_truths,
+            torch.ops.aten.native_group_norm.default: _group_norm,
+            torch.ops.aten.native_batch_norm.default: _batch_norm,
+            torch.ops.aten.var.correction: _variance,
+            torch.ops.aten.var_mean.correction: _variance_and_mean,
+            torch.ops.aten._cdist_forward.default: _distances,
+            torch.ops.aten._pdist_forward.default: _pair_distances,
+            torch.ops.aten._trilinear.default: _sum_of_products,
+            torch.ops.aten.addbmm.default: _add_products,
+            torch.ops.aten.angle.default: _angle,
+            torch.ops.aten.special_modified_bessel_i0.default: torch.i0,
+            torch.ops.aten.special_modified_bessel_i1.default: torch.special.i1,
+            torch.ops.aten.normal.Tensor_float: _normal,
+            torch.ops.aten.normal.float_Tensor: _normal,
+            torch.ops.aten.normal.Tensor_Tensor: _normal,
+            torch.ops.aten.multinomial.default: _multinomial,
+            torch.ops.aten.native_dropout.default: _dropout_of_all,
+        }
+    )
 
 
 def _beyond_core() -> dict[Any, Any]:

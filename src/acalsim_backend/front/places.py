@@ -33,11 +33,12 @@ def _embedding_bag(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The rows of each bag, gathered and scattered to the bag's number.
 
-    Gives output [B, D], the bag of each index, the size of each bag, and the row of each maximum.
+    Gives output [B, D], the bag of each index, the size of each bag, and the row of each maximum. The last offset may
+    be where the last bag ends: what comes behind it is a bag of its own, which is left out.
     """
-    count, bags = indices.shape[0], offsets.shape[0] - include_last_offset
+    count, bags = indices.shape[0], offsets.shape[0]
     starts = torch.zeros(count + 1, dtype=torch.int64, device=indices.device)
-    starts = starts.scatter_add(0, offsets[:bags].long(), torch.ones_like(offsets[:bags], dtype=torch.int64))
+    starts = starts.scatter_add(0, offsets.long(), torch.ones_like(offsets, dtype=torch.int64))
     bag = starts[:count].cumsum(0) - 1
     used = indices != (padding_idx % weight.shape[0] if padding_idx >= 0 else -1)
     sizes = torch.zeros(bags, dtype=torch.int64, device=indices.device).scatter_add(0, bag, used.long())
@@ -54,6 +55,7 @@ def _embedding_bag(
         if mode == _MEAN:
             output = output / sizes.clamp(min=1).unsqueeze(-1)
         output, row = output.to(weight.dtype), sizes
+    output, sizes, row = (t[: bags - include_last_offset] for t in (output, sizes, row))
     return output, bag.to(offsets.dtype), sizes.to(offsets.dtype), row.to(offsets.dtype)
 
 
@@ -121,6 +123,19 @@ def _index_put(x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accu
             return NotImplemented
         values = values.reshape(*values.shape[:lead], *[1] * mask.dim(), *values.shape[lead + 1 :])
     return torch.where(mask.reshape(*mask.shape, *[1] * rest), x + values if accumulate else values, x)
+
+
+def _histogram(x: Tensor, bins: int = 100, low: float = 0, high: float = 0) -> Any:
+    """How many elements lie in each of ``bins`` equal parts of low to high, by the bounds that linspace gives."""
+    if not low < high:
+        return NotImplemented  # the bounds are those of the data
+    x = x.flatten()
+    bounds = torch.linspace(low, high, bins + 1, dtype=x.dtype, device=x.device)
+    number = ((x - low) * bins / (high - low)).clamp(0, bins - 1).long().clamp(0, bins - 1)  # of NaN, too
+    number = number - (x < bounds[number]).long()
+    number = (number + (x >= bounds[number + 1]).long()).clamp(max=bins - 1)
+    inside = (x >= low) & (x <= high)
+    return x.new_zeros(bins).scatter_add(0, torch.where(inside, number, 0), inside.to(x.dtype))
 
 
 def _put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
@@ -205,14 +220,19 @@ def _picked(x: Tensor, corner: Sequence[Tensor]) -> Tensor:
     return torch.where(inside.unsqueeze(-1), found, 0)
 
 
-DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+BAGS: dict[Any, Callable[..., Any]] = {
     aten._embedding_bag.default: _embedding_bag,
     aten._embedding_bag_forward_only.default: _embedding_bag,
+}
+"""PyTorch must not be asked whether it takes these for single elements: it ends the process where there is no bag."""
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.masked_scatter.default: _masked_scatter,
     aten.scatter_reduce.two: _scatter_reduce,
     aten.index_reduce.default: _index_reduce,
     aten.index_put.default: _index_put,
     aten.put.default: _put,
+    aten.histc.default: _histogram,
     aten.copy.default: _copy,
     aten.grid_sampler_2d.default: _grid_sampler_2d,
     aten.grid_sampler_3d.default: _grid_sampler,

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from acalsim_backend.errors import UnsupportedError
 from acalsim_backend.ir import DTYPES, ACALSimIR, ACALSimOp, ACALSimOpType
 from acalsim_backend.ops.base import operator_of
@@ -190,6 +192,14 @@ class Lowering:
             return self.dense(view)
         return self.laid_out(view, strides)
 
+    def constant(self, value: torch.Tensor) -> View:
+        """Data that no IR tensor names."""
+        dtype, dims = DTYPES[str(value.dtype).removeprefix("torch.")], tuple(value.shape)
+        name = f"c_{len(self.tensors)}"
+        data = raw_bytes(value).tobytes()
+        self.tensors.append(Tensor(len(self.tensors), name, TensorKind.CONSTANT, dtype, dims, data=data))
+        return View(len(self.tensors) - 1, dtype, dims, contiguous_strides(dims))
+
     def convert(self, view: View, dtype: DType) -> View:
         """The view itself when it has the dtype, else a converted dense copy."""
         if view.dtype is dtype:
@@ -219,8 +229,6 @@ def immediate(value: float, dtype: DType) -> int:
 
 def rounded(value: float, dtype: DType) -> float:
     """The number that an element of ``dtype`` holds when ``value`` is put into it; errors as in ``immediate``."""
-    import torch
-
     if dtype is DType.BOOL:
         return bool(value)
     if dtype.is_float:

@@ -1,0 +1,60 @@
+"""Do reads and writes at computed places, taken apart, give what PyTorch gives?
+
+Their parts have rows in tests/ops/test_operators.py; here the parts run in PyTorch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from acalsim_backend.front.decompositions import decomposition_table
+
+aten = torch.ops.aten
+
+
+def check(overload: Any, *args: Any, **kwargs: Any) -> None:
+    got, expected = decomposition_table()[overload](*args, **kwargs), overload(*args, **kwargs)
+    torch.testing.assert_close(got, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("skipped", [-1, 1])
+@pytest.mark.parametrize("mode", range(3))
+@pytest.mark.parametrize("starts", [[0, 2, 5], [0, 0, 3, 6, 6], [0, 4]])
+def test_do_bags_have_their_rows(mode: int, starts: list[int], skipped: int, ends: bool) -> None:
+    """Some bags are empty, or hold only rows to leave out."""
+    weight, rows = torch.randn(4, 3), torch.tensor([1, 3, 1, 0, 2, 1])
+    options = (rows, torch.tensor([*starts, 6][: None if ends else -1]), False, mode, False, None, ends, skipped)
+    got = decomposition_table()[aten._embedding_bag.default](weight, *options)
+    expected = aten._embedding_bag.default(weight, *options)
+    torch.testing.assert_close(got[0], expected[0])
+    assert got[0].shape == expected[0].shape
+    if mode == 1:
+        torch.testing.assert_close(got[2], expected[2])
+    if mode == 2:
+        torch.testing.assert_close(got[3], expected[3])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_are_rows_of_bags_weighted(dtype: torch.dtype) -> None:
+    weight, rows, shares = torch.randn(4, 3).to(dtype), torch.tensor([1, 3, 1, 0]), torch.rand(4).to(dtype)
+    options = (rows, torch.tensor([0, 3]), False, 0, False, shares)
+    got = decomposition_table()[aten._embedding_bag_forward_only.default](weight, *options)
+    torch.testing.assert_close(got[0], aten._embedding_bag_forward_only.default(weight, *options)[0])
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (4,), (3, 1), ()])
+def test_are_elements_put_where_the_mask_is_set(shape: tuple[int, ...]) -> None:
+    mask = torch.rand(shape) > 0.5
+    check(aten.masked_scatter.default, torch.randn(3, 4), mask, torch.randn(5, 3))
+    check(aten.masked_scatter.default, torch.randn(3, 4), torch.zeros(shape, dtype=torch.bool), torch.randn(0))
+
+
+@pytest.mark.parametrize(("bins", "low", "high"), [(8, 0, 7), (3, -1, 1), (10, 0.1, 0.4)])
+def test_are_elements_counted_as_in_a_histogram(bins: int, low: float, high: float) -> None:
+    check(aten.histc.default, torch.randint(-1, 9, (50,)).float(), bins, low, high)
+    check(aten.histc.default, torch.linspace(-1, 1, 101), bins, low, high)
+    check(aten.histc.default, torch.tensor([torch.nan, torch.inf, low, high]), bins, low, high)
