@@ -438,17 +438,17 @@ def _is_infinite(e: Emitter, o: ACALSimOp) -> int:
     return e.apply(VectorOp.EQ, DType.BOOL, e.apply(VectorOp.ABS, dtype, value), e.constant(math.inf, dtype))
 
 
-def _unless_nan(op: VectorOp) -> Emit:
-    """The extreme of two numbers, or the one that is a number; of equal zeros the left one, as C's fmin and fmax."""
+def _unless_nan(op: VectorOp, beats: VectorOp, beats_or_equals: VectorOp) -> Emit:
+    """The extreme of two numbers, or the one that is a number; of equal ones the left, in bfloat16 the right."""
 
     def emit(e: Emitter, o: ACALSimOp) -> int:
         dtype = compute_dtype(o, e.ir)
         left, right = e.operand(o, "self", dtype), e.operand(o, "other", dtype)
-        value = e.apply(op, dtype, right, left)
         if not dtype.is_float:
-            return value
-        no_left, no_right = (e.apply(VectorOp.NE, DType.BOOL, v, v) for v in (left, right))
-        return e.choose(no_right, left, e.choose(no_left, right, value))
+            return e.apply(op, dtype, left, right)
+        is_left = e.apply(beats if dtype is DType.BF16 else beats_or_equals, DType.BOOL, left, right)
+        no_right = e.apply(VectorOp.NE, DType.BOOL, right, right)
+        return e.choose(e.apply(VectorOp.OR, DType.BOOL, is_left, no_right), left, right)
 
     return emit
 
@@ -536,8 +536,8 @@ _row(_T.COPYSIGN, _binary(_V.COPYSIGN), "copysign.Tensor", "copysign.Scalar")
 _row(_T.NEXTAFTER, _binary(_V.NEXTAFTER), "nextafter.default")
 _row(_T.ATAN2, _binary(_V.ATAN2), "atan2.default")
 _row(_T.HYPOT, _binary(_V.HYPOT), "hypot.default")
-_row(_T.FMIN, _unless_nan(_V.MIN), "fmin.default")
-_row(_T.FMAX, _unless_nan(_V.MAX), "fmax.default")
+_row(_T.FMIN, _unless_nan(_V.MIN, _V.LT, _V.LE), "fmin.default")
+_row(_T.FMAX, _unless_nan(_V.MAX, _V.GT, _V.GE), "fmax.default")
 _row(_T.GELU, _gelu, "gelu.default")
 for _type, _op, *_targets in (
     (_T.EQ, _V.EQ, "eq.Tensor", "eq.Scalar"),

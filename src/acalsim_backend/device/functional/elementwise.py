@@ -57,8 +57,8 @@ def _dividing(function: Callable[..., Tensor], by_minus_one: Callable[[Tensor], 
             return function(a, b, out=out)
         if not b.all():
             raise CommandError(Status.DIVISION, "an integer divided by 0")
-        special = b == -1
-        if not special.any():
+        special = b == -1  # of unsigned ones 255
+        if not a.dtype.is_signed or not special.any():
             return function(a, b, out=out)
         value = torch.where(special, by_minus_one(a), function(a, b.masked_fill(special, 1)))
         return value if out is None else out.copy_(value)
