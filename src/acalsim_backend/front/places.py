@@ -95,8 +95,10 @@ def _scatter_reduce(x: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str
 
 
 def _index_reduce(x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Any:
-    if reduce != "mean" or x.dim() == 0:
+    if reduce != "mean":
         return NotImplemented
+    if x.dim() == 0:
+        return _index_reduce(x.view(1), 0, index.view(-1), source.view(-1), reduce, include_self=include_self).view(())
     named = [*[None] * (dim % x.dim()), index.long()]
     kept = x if include_self else aten.index_put(x, named, x.new_zeros(()))
     total: Tensor = kept.index_add(dim, index, source.to(x.dtype))

@@ -13,7 +13,11 @@ aten = torch.ops.aten
 
 
 def _addbmm(x: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """A sum of products is the product of the factors side by side."""
+    """A sum of products is the product of the factors side by side; eager rounds half types after each of them."""
+    if x.dtype in (torch.float16, torch.bfloat16) and batch1.shape[0]:
+        for left, right in zip(batch1.unbind(), batch2.unbind(), strict=True):
+            x, beta = torch.addmm(x, left, right, beta=beta, alpha=alpha), 1
+        return x
     left, right = batch1.transpose(0, 1).flatten(1), batch2.flatten(0, 1)
     return torch.addmm(x, left, right, beta=beta, alpha=alpha)
 
@@ -29,6 +33,8 @@ def _scaled_apart(product: Callable[..., Tensor]) -> Callable[..., Any]:
     def decomposed(x: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Any:
         if all(_is_exact(scale, x.dtype) for scale in (alpha, beta)):
             return NotImplemented
+        if not x.dtype.is_floating_point:
+            alpha, beta = int(alpha), int(beta)
         scaled = product(left, right) * alpha
         return scaled + x * beta if beta else scaled
 
