@@ -222,6 +222,12 @@ def _picked(x: Tensor, corner: Sequence[Tensor]) -> Tensor:
     return torch.where(inside.unsqueeze(-1), found, 0)
 
 
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    """PyTorch's own parts read a single index as a number."""
+    found: Tensor = aten.index(x.reshape(-1), [index.reshape(-1)])
+    return found.reshape(index.shape)
+
+
 BAGS: dict[Any, Callable[..., Any]] = {
     aten._embedding_bag.default: _embedding_bag,
     aten._embedding_bag_forward_only.default: _embedding_bag,
@@ -229,6 +235,7 @@ BAGS: dict[Any, Callable[..., Any]] = {
 """PyTorch must not be asked whether it takes these for single elements: it ends the process where there is no bag."""
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten.take.default: _take,
     aten.masked_scatter.default: _masked_scatter,
     aten.scatter_reduce.two: _scatter_reduce,
     aten.index_reduce.default: _index_reduce,

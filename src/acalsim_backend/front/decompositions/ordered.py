@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -148,7 +149,7 @@ def histc(x: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Any:  #
     return torch.zeros(bins, dtype=x.dtype, device=x.device).scatter_add(0, place, inside)
 
 
-DECOMPOSITIONS = {
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.kthvalue.default: kthvalue,
     aten.median.default: median,
     aten.median.dim: median_dim,
