@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from acalsim_backend import ACALSimBackend
+from acalsim_backend.errors import IndexOutOfRangeError
 from acalsim_backend.front.decompositions import decomposition_table
 
 aten = torch.ops.aten
@@ -50,7 +52,14 @@ def test_are_rows_of_bags_weighted(dtype: torch.dtype) -> None:
 def test_are_elements_put_where_the_mask_is_set(shape: tuple[int, ...]) -> None:
     mask = torch.rand(shape) > 0.5
     check(aten.masked_scatter.default, torch.randn(3, 4), mask, torch.randn(5, 3))
-    check(aten.masked_scatter.default, torch.randn(3, 4), torch.zeros(shape, dtype=torch.bool), torch.randn(0))
+
+
+def test_is_a_source_with_too_few_elements_for_its_mask_refused() -> None:
+    compiled = torch.compile(torch.masked_scatter, backend=ACALSimBackend(mode="simulate"))
+    x, mask = torch.zeros(5), torch.tensor([True, False, True, True, False])
+    assert compiled(x, mask, torch.ones(3)).tolist() == [1, 0, 1, 1, 0]
+    with pytest.raises(IndexOutOfRangeError, match="index 2 is out of range"):
+        compiled(x, mask, torch.ones(2))
 
 
 @pytest.mark.parametrize(("bins", "low", "high"), [(8, 0, 7), (3, -1, 1), (10, 0.1, 0.4)])

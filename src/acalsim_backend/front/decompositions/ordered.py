@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -144,7 +145,9 @@ def histc(x: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Any:  #
     if not min < max or x.dtype not in (torch.float32, torch.float64):
         return NotImplemented
     x = x.reshape(-1)
-    place = ((x - min) * bins / (max - min)).to(torch.int64).clamp(0, bins - 1)
+    number = np.float32 if x.dtype is torch.float32 else np.float64
+    low, width = number(min), number(max) - number(min)  # eager has the bounds in the element type
+    place = ((x - float(low)) * bins / float(width)).to(torch.int64).clamp(0, bins - 1)
     inside = ((x >= min) & (x <= max)).to(x.dtype)
     return torch.zeros(bins, dtype=x.dtype, device=x.device).scatter_add(0, place, inside)
 

@@ -75,13 +75,13 @@ def _largest(rows: Tensor, indices: Tensor, used: Tensor, where: Tensor, bags: i
 # --- masks and reductions -----------------------------------------------------------------------------------------
 
 
-def _masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    """The elements of ``source``, one after another, where the mask is set."""
+def _masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Any:
+    """The elements of ``source``, one after another, where the mask is set; too few are an index out of range."""
+    if source.numel() == 0:
+        return NotImplemented  # right where nothing is set, which only the values tell
     x, mask = torch.broadcast_tensors(x, mask)
     number = (mask.flatten().long().cumsum(0) - 1).clamp(min=0)
-    if source.numel() == 0:
-        return x.clone()
-    taken = source.flatten()[number.clamp(max=source.numel() - 1)]
+    taken = source.flatten()[number]
     return torch.where(mask, taken.view(x.shape), x)
 
 
@@ -125,19 +125,6 @@ def _index_put(x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accu
             return NotImplemented
         values = values.reshape(*values.shape[:lead], *[1] * mask.dim(), *values.shape[lead + 1 :])
     return torch.where(mask.reshape(*mask.shape, *[1] * rest), x + values if accumulate else values, x)
-
-
-def _histogram(x: Tensor, bins: int = 100, low: float = 0, high: float = 0) -> Any:
-    """How many elements lie in each of ``bins`` equal parts of low to high, by the bounds that linspace gives."""
-    if not low < high:
-        return NotImplemented  # the bounds are those of the data
-    x = x.flatten()
-    bounds = torch.linspace(low, high, bins + 1, dtype=x.dtype, device=x.device)
-    number = ((x - low) * bins / (high - low)).clamp(0, bins - 1).long().clamp(0, bins - 1)  # of NaN, too
-    number = number - (x < bounds[number]).long()
-    number = (number + (x >= bounds[number + 1]).long()).clamp(max=bins - 1)
-    inside = (x >= low) & (x <= high)
-    return x.new_zeros(bins).scatter_add(0, torch.where(inside, number, 0), inside.to(x.dtype))
 
 
 def _put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
@@ -241,7 +228,6 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.index_reduce.default: _index_reduce,
     aten.index_put.default: _index_put,
     aten.put.default: _put,
-    aten.histc.default: _histogram,
     aten.copy.default: _copy,
     aten.grid_sampler_2d.default: _grid_sampler_2d,
     aten.grid_sampler_3d.default: _grid_sampler,
