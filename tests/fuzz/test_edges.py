@@ -59,7 +59,7 @@ def edges(dtype: torch.dtype) -> torch.Tensor:
     return torch.tensor([v for v in values if ints.min <= v <= ints.max], dtype=dtype)
 
 
-def differs(got: torch.Tensor, expected: torch.Tensor) -> str:
+def differs(got: torch.Tensor, expected: torch.Tensor, signed_zeros: bool = True) -> str:
     """Positions of wrong elements, as text; nothing where all are right."""
     if (got.dtype, got.shape) != (expected.dtype, expected.shape):
         return f"{got.dtype} {tuple(got.shape)}, expected {expected.dtype} {tuple(expected.shape)}"
@@ -67,7 +67,8 @@ def differs(got: torch.Tensor, expected: torch.Tensor) -> str:
         wide, right = got.double(), expected.double()
         wrong = ~torch.isclose(wide, right, rtol=ELEMENTARY[expected.dtype], atol=1e-300, equal_nan=True)
         wrong &= (wide - right).abs().nan_to_num(1.0) > 2 * torch.finfo(expected.dtype).tiny
-        wrong |= (torch.signbit(got) != torch.signbit(expected)) & (got == 0) & (expected == 0)
+        if signed_zeros:
+            wrong |= (torch.signbit(got) != torch.signbit(expected)) & (got == 0) & (expected == 0)
     else:
         wrong = got != expected
     where = wrong.nonzero()[:4].tolist()
@@ -117,7 +118,9 @@ def check(rows: Iterable[str], arguments: dict[str, torch.Tensor], place: str) -
         texts = list(expected)
         for start in range(0, len(texts), PER_GRAPH):
             for text, got in compiled(texts[start : start + PER_GRAPH], arguments, backend(place)).items():
-                problem = repr(got) if isinstance(got, Exception) else differs(got, expected[text])
+                # which of two equal zeros is the extreme one depends in eager's loops on the processor
+                signed = place != "cpu" or not any(name in text for name in ("maximum", "minimum", "clamp", "fm"))
+                problem = repr(got) if isinstance(got, Exception) else differs(got, expected[text], signed)
                 if problem:
                     own = compiled([text], arguments, aot_eager)[text]
                     if not isinstance(own, Exception) and not differs(own, expected[text]):
