@@ -1,0 +1,71 @@
+"""Special functions and other operators that are taken apart: do they equal eager's on the machine alone?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from acalsim_backend.backend import ACALSimBackend
+
+inf, nan = torch.inf, torch.nan
+EDGES = torch.tensor([0.0, -0.0, inf, -inf, nan, 1, -1, -2, 0.5, 2, 5, 2.09, -2.09, 104, 1e-44, 1e-20, 1e20, -1e20])
+GRID = torch.cat([torch.linspace(-30, 30, 601), torch.linspace(0, 1, 201), EDGES])
+SPECIAL = torch.special
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[ACALSimBackend]:
+    machine = ACALSimBackend(mode="simulate")
+    yield machine
+    machine.close()
+
+
+def check(function: Callable[..., Any], backend: ACALSimBackend, *arguments: Tensor) -> None:
+    torch._dynamo.reset()
+    before = len(backend.reports)
+    got, expected = torch.compile(function, backend=backend)(*arguments), function(*arguments)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
+    reports = backend.reports[before:]
+    assert reports
+    assert [fallback["op"] for report in reports for fallback in report.fallbacks] == []
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        SPECIAL.ndtri,
+        SPECIAL.bessel_j0,
+        SPECIAL.bessel_j1,
+        SPECIAL.bessel_y0,
+        SPECIAL.bessel_y1,
+        SPECIAL.modified_bessel_k0,
+        SPECIAL.modified_bessel_k1,
+        SPECIAL.scaled_modified_bessel_k0,
+        SPECIAL.scaled_modified_bessel_k1,
+        SPECIAL.spherical_bessel_j0,
+        SPECIAL.airy_ai,
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_is_a_function_of_one_number_as_in_eager(function: Callable[[Tensor], Tensor], backend: ACALSimBackend) -> None:
+    check(lambda x: function(x), backend, GRID)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 7])
+def test_is_polygamma_as_in_eager(n: int, backend: ACALSimBackend) -> None:
+    check(lambda x: torch.polygamma(n, x), backend, GRID)
+
+
+def test_is_zeta_as_in_eager(backend: ACALSimBackend) -> None:
+    x = torch.tensor([0.5, 1, 1.5, 2, 3, 4, 9.5, 30, 151, 256, 1e20, inf, nan])
+    q = torch.cat([torch.linspace(-6.1, 12, 60), EDGES, torch.tensor([-0.5, -1.5, -7.25])])
+    check(
+        lambda x, q: torch.special.zeta(x, q),
+        backend,
+        x[:, None].expand(-1, len(q)).clone(),
+        q.expand(len(x), -1).clone(),
+    )
