@@ -69,3 +69,36 @@ def test_is_zeta_as_in_eager(backend: ACALSimBackend) -> None:
         x[:, None].expand(-1, len(q)).clone(),
         q.expand(len(x), -1).clone(),
     )
+
+
+@pytest.mark.parametrize("n", [3, 12])
+@pytest.mark.parametrize(
+    "function",
+    [
+        SPECIAL.chebyshev_polynomial_t,
+        SPECIAL.chebyshev_polynomial_u,
+        SPECIAL.chebyshev_polynomial_v,
+        SPECIAL.chebyshev_polynomial_w,
+        SPECIAL.shifted_chebyshev_polynomial_t,
+        SPECIAL.shifted_chebyshev_polynomial_u,
+        SPECIAL.shifted_chebyshev_polynomial_v,
+        SPECIAL.shifted_chebyshev_polynomial_w,
+        SPECIAL.hermite_polynomial_h,
+        SPECIAL.hermite_polynomial_he,
+        SPECIAL.laguerre_polynomial_l,
+        SPECIAL.legendre_polynomial_p,
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_is_a_polynomial_as_in_eager(
+    function: Callable[[Tensor, int], Tensor], n: int, backend: ACALSimBackend
+) -> None:
+    x = torch.cat([torch.linspace(-3, 3, 301), EDGES[~EDGES.isnan()]])  # of which PyTorch's result is not defined
+    check(lambda x: function(x, n), backend, x)
+
+
+def test_are_hermite_polynomials_of_a_tensor_of_degrees_as_in_eager(backend: ACALSimBackend) -> None:
+    n = torch.tensor([-2, 0, 1, 2, 3.7, 60, 128, 129, inf, nan])
+    x = torch.cat([torch.linspace(-3, 3, 13), EDGES])
+    x, n = (t.clone() for t in torch.broadcast_tensors(x[:, None], n))
+    check(lambda x, n: SPECIAL.hermite_polynomial_he(x, n), backend, x, n)
