@@ -102,3 +102,22 @@ def test_are_hermite_polynomials_of_a_tensor_of_degrees_as_in_eager(backend: ACA
     x = torch.cat([torch.linspace(-3, 3, 13), EDGES])
     x, n = (t.clone() for t in torch.broadcast_tensors(x[:, None], n))
     check(lambda x, n: SPECIAL.hermite_polynomial_he(x, n), backend, x, n)
+
+
+def test_is_frexp_as_in_eager(backend: ACALSimBackend) -> None:
+    check(lambda x: tuple(torch.frexp(x)), backend, torch.cat([GRID, torch.tensor([1e-45, -1e-39, 2.0**127])]))
+
+
+@pytest.mark.parametrize("size", [2, 9])
+def test_is_nonzero_static_as_in_eager(size: int, backend: ACALSimBackend) -> None:
+    x = torch.tensor([[1, 0, 3], [0, -2, nan]])
+    check(lambda x: torch.nonzero_static(x, size=size, fill_value=-7), backend, x)
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean", "max", "min"])
+@pytest.mark.parametrize("initial", [None, 1.5])
+def test_is_segment_reduce_as_in_eager(reduce: str, initial: float | None, backend: ACALSimBackend) -> None:
+    lengths, offsets = torch.tensor([2, 0, 3]), torch.tensor([0, 2, 2, 5])
+    data = torch.arange(10.0).view(5, 2) - 4
+    check(lambda x, n: torch.segment_reduce(x, reduce, lengths=n, initial=initial), backend, data, lengths)
+    check(lambda x, n: torch.segment_reduce(x, reduce, offsets=n, initial=initial), backend, data, offsets)
