@@ -155,8 +155,10 @@ def _copy(x: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
 
 def _nonzero_static(x: Tensor, *, size: int, fill_value: int = -1) -> Any:
     """Each coordinate scattered to the count of what came before; what is left over goes to a place behind the last."""
-    if x.dim() == 0 or x.numel() == 0 or not isinstance(size, int):
+    if not isinstance(size, int):
         return NotImplemented
+    if x.dim() == 0 or x.numel() == 0:
+        return x.new_full((size, x.dim()), fill_value, dtype=torch.int64)
     is_set = (x != 0).flatten()
     place = torch.where(is_set, is_set.long().cumsum(0) - 1, size).clamp(max=size)
     columns = []
