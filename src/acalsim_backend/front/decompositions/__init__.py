@@ -15,7 +15,17 @@ from torch._decomp import decomposition_table as all_decompositions
 from torch.utils import _pytree as pytree
 
 from acalsim_backend.front.captured import no_modes
-from acalsim_backend.front.decompositions import elementwise, norms, ordered, places, pools, products, random
+from acalsim_backend.front.decompositions import (
+    elementwise,
+    norms,
+    ordered,
+    places,
+    polynomials,
+    pools,
+    products,
+    random,
+    special,
+)
 from acalsim_backend.ops import operator_for
 from acalsim_backend.ops.evaluate import divides_by_zero
 
@@ -36,7 +46,12 @@ _WHOLE = frozenset(
 """Operators that are not taken apart although PyTorch can."""
 
 _CHECKED: dict[Any, Callable[..., Any]] = (
-    pools.DECOMPOSITIONS | places.DECOMPOSITIONS | products.DECOMPOSITIONS | ordered.DECOMPOSITIONS
+    pools.DECOMPOSITIONS
+    | places.DECOMPOSITIONS
+    | products.DECOMPOSITIONS
+    | ordered.DECOMPOSITIONS
+    | special.DECOMPOSITIONS
+    | polynomials.DECOMPOSITIONS
 )
 """Decompositions of this package whose parts may take element types that the whole does not."""
 _UNCHECKED: dict[Any, Callable[..., Any]] = (

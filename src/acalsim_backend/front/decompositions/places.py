@@ -13,6 +13,8 @@ from torch._decomp import decomposition_table
 aten = torch.ops.aten
 
 _SUM, _MEAN, _MAX = range(3)
+_STARTS = {"sum": (0, "sum"), "mean": (0, "sum"), "max": (-torch.inf, "amax"), "min": (torch.inf, "amin")}
+"""What a segment begins with, and how its rows are scattered."""
 _BILINEAR, _NEAREST, _BICUBIC = range(3)
 _ZEROS, _BORDER, _REFLECTION = range(3)
 
@@ -138,6 +140,53 @@ def _copy(x: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     return src.to(x.dtype).expand(x.shape).clone(memory_format=torch.contiguous_format)
 
 
+def _nonzero_static(x: Tensor, *, size: int, fill_value: int = -1) -> Any:
+    """Each coordinate scattered to the count of what came before; what is left over goes to a place behind the last."""
+    if not isinstance(size, int):
+        return NotImplemented
+    if x.dim() == 0 or x.numel() == 0:
+        return x.new_full((size, x.dim()), fill_value, dtype=torch.int64)
+    is_set = (x != 0).flatten()
+    place = torch.where(is_set, is_set.long().cumsum(0) - 1, size).clamp(max=size)
+    columns = []
+    for axis, extent in enumerate(x.shape):
+        number = torch.arange(extent, device=x.device).view(-1, *[1] * (x.dim() - axis - 1)).expand(x.shape).flatten()
+        columns.append(number.new_full((size + 1,), fill_value).scatter(0, place, number)[:size])
+    return torch.stack(columns, 1)
+
+
+def _segment_reduce(
+    data: Tensor,
+    reduce: str,
+    *,
+    lengths: Tensor | None = None,
+    indices: Tensor | None = None,
+    offsets: Tensor | None = None,
+    axis: int = 0,
+    unsafe: bool = False,
+    initial: float | None = None,
+) -> Any:
+    """Rows of data scattered to the number of their segment; those outside of all to places before and behind."""
+    given = lengths if offsets is None else offsets
+    if given is None or given.dim() != 1 or indices is not None or axis != 0 or data.numel() == 0:
+        return NotImplemented
+    if reduce not in _STARTS or data.dtype not in (torch.float32, torch.float64):
+        return NotImplemented
+    given = given.long()
+    bounds = torch.cat([given.new_zeros(1), given.cumsum(0)]) if offsets is None else given
+    count, segments = data.shape[0], bounds.shape[0] - 1
+    marks = bounds.new_zeros(count + 1).scatter_add(0, bounds, torch.ones_like(bounds))
+    segment = marks[:count].cumsum(0)
+    sizes = (bounds[1:] - bounds[:-1]).view(-1, *[1] * (data.dim() - 1))
+    start, mode = _STARTS[reduce]
+    where = segment.view(-1, *[1] * (data.dim() - 1)).expand(data.shape)
+    places = data.new_full((segments + 2, *data.shape[1:]), start if initial is None else initial)
+    value = places.scatter_reduce(0, where, data, mode)[1 : segments + 1]
+    if reduce != "mean":
+        return value
+    return torch.where(sizes == 0, torch.nan if initial is None else initial, value / sizes.clamp(min=1))
+
+
 # --- grids --------------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +272,8 @@ BAGS: dict[Any, Callable[..., Any]] = {
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.take.default: _take,
+    aten.nonzero_static.default: _nonzero_static,
+    aten.segment_reduce.default: _segment_reduce,
     aten.masked_scatter.default: _masked_scatter,
     aten.scatter_reduce.two: _scatter_reduce,
     aten.index_reduce.default: _index_reduce,
