@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -37,3 +38,12 @@ def test_does_an_operator_that_ends_in_itself_stay_whole() -> None:
 def test_is_group_norm_a_layer_norm_of_its_groups() -> None:
     found = overloads(lambda x: F.group_norm(x, 2), torch.rand(2, 4, 3))
     assert "aten.native_layer_norm.default" in found
+
+
+@pytest.mark.parametrize("size", [(3, 4), (1, 4), (3, 1)])
+def test_is_nothing_written_to_for_the_strides_of_a_filled_copy(size: tuple[int, int]) -> None:
+    x = torch.rand(2, *size).permute(2, 0, 1).as_strided((size[1], 2, size[0]), (1, size[0] * size[1], size[1]))
+    function = functools.partial(torch.index_fill, dim=0, index=torch.tensor([0, 0]), value=0.5)
+    assert not [name for name in overloads(function, x) if "copy_" in name]
+    got, expected = to_core_aten(function, [x])(x), function(x)
+    torch.testing.assert_close(got[0] if isinstance(got, (list, tuple)) else got, expected)
