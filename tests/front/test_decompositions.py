@@ -47,3 +47,15 @@ def test_is_nothing_written_to_for_the_strides_of_a_filled_copy(size: tuple[int,
     assert not [name for name in overloads(function, x) if "copy_" in name]
     got, expected = to_core_aten(function, [x])(x), function(x)
     torch.testing.assert_close(got[0] if isinstance(got, (list, tuple)) else got, expected)
+
+
+@pytest.mark.parametrize("draw", [lambda x: torch.normal(x, 2.0), lambda x: torch.normal(2.0, x), torch.normal])
+def test_are_draws_around_a_transposed_tensor_eagers(draw: Callable[..., torch.Tensor]) -> None:
+    x = torch.rand(4, 6).t()
+    arguments = (x, x) if draw is torch.normal else (x,)
+    torch.manual_seed(0)
+    expected = draw(*arguments)
+    captured = to_core_aten(lambda x: draw(*[x] * len(arguments)), [x])
+    torch.manual_seed(0)
+    got = captured(x)
+    torch.testing.assert_close(got[0] if isinstance(got, (list, tuple)) else got, expected)
