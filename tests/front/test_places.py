@@ -48,6 +48,23 @@ def test_are_rows_of_bags_weighted(dtype: torch.dtype) -> None:
     torch.testing.assert_close(got[0], aten._embedding_bag_forward_only.default(weight, *options)[0])
 
 
+def test_are_weighted_rows_of_half_types_rounded_once() -> None:
+    weight, shares = torch.full((1, 1), 1.0009765625).half(), torch.tensor([1.0009765625, -1]).half()
+    options = (torch.tensor([0, 0]), torch.tensor([0]), False, 0, False, shares)
+    got = decomposition_table()[aten._embedding_bag.default](weight, *options)[0]
+    assert got.item() == aten._embedding_bag.default(weight, *options)[0].item() != 0.0009765625
+
+
+def test_is_a_maximum_of_a_bag_nan_where_its_first_row_is() -> None:
+    weight = torch.tensor([[torch.nan, 1], [2, torch.nan], [3, -torch.inf]])
+    options = (torch.tensor([0, 1, 2, 1, 0, 2, 2, 0]), torch.tensor([0, 3, 6]), False, 2)
+    for skipped in (-1, 0):
+        got = decomposition_table()[aten._embedding_bag.default](weight, *options, False, None, False, skipped)
+        expected = aten._embedding_bag.default(weight, *options, False, None, False, skipped)
+        torch.testing.assert_close(got[0], expected[0], equal_nan=True)
+        torch.testing.assert_close(got[3], expected[3])
+
+
 @pytest.mark.parametrize("shape", [(3, 4), (4,), (3, 1), ()])
 def test_are_elements_put_where_the_mask_is_set(shape: tuple[int, ...]) -> None:
     mask = torch.rand(shape) > 0.5
@@ -67,3 +84,17 @@ def test_are_elements_counted_as_in_a_histogram(bins: int, low: float, high: flo
     check(aten.histc.default, torch.randint(-1, 9, (50,)).float(), bins, low, high)
     check(aten.histc.default, torch.linspace(-1, 1, 101), bins, low, high)
     check(aten.histc.default, torch.tensor([torch.nan, torch.inf, low, high]), bins, low, high)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("interpolation", [0, 1])
+@pytest.mark.parametrize("padding", range(3))
+@pytest.mark.parametrize("corners", [False, True])
+def test_are_samples_at_places_that_are_no_numbers_eagers(
+    rank: int, interpolation: int, padding: int, corners: bool
+) -> None:
+    x, grid = torch.randn(1, 2, *(3, 4, 5)[:rank]), torch.rand(1, *(5, 3, 2)[:rank], rank)
+    far = grid.view(-1)[::3]
+    far.copy_(torch.tensor([torch.nan, torch.inf, -torch.inf, 1e9, -1e9]).repeat(8)[: len(far)])
+    overload = {2: aten.grid_sampler_2d.default, 3: aten.grid_sampler_3d.default}[rank]
+    check(overload, x, grid, interpolation, padding, corners)

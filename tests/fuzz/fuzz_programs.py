@@ -1,6 +1,6 @@
 """Throws random PyTorch programs at the backend: ``python fuzz_programs.py COUNT [--start SEED]``.
 
-Each program runs in eager, through the backend and, where the two differ, through PyTorch's own aot_eager with the same
+Each program runs in eager, through the backend and, where the two differ, through PyTorch's own aot_eager with its own
 decompositions; a failure is the backend's where aot_eager is right. Failures are made small and printed as Python text
 that runs on its own. Exit status 1 where there was one.
 """

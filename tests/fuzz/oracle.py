@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from programs import Program, is_valid, reductions
+from torch._decomp import core_aten_decompositions
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
@@ -17,7 +18,6 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from acalsim_backend.backend import ACALSimBackend
-from acalsim_backend.front.decompositions import decomposition_table
 
 TOLERANCE = {
     torch.float64: (1e-7, 1e-9),
@@ -152,10 +152,10 @@ aot_eager = aot_autograd(
     fw_compiler=_boxed,
     bw_compiler=_boxed,
     inference_compiler=_boxed,
-    decompositions=decomposition_table(),
+    decompositions=core_aten_decompositions(),
     keep_inference_input_mutations=True,
 )
-"""PyTorch's own capture with this project's decompositions, run eagerly."""
+"""PyTorch's own capture with its own decompositions, run eagerly. This project's may be what is wrong."""
 
 
 class Backends:

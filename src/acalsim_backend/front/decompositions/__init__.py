@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -85,12 +85,20 @@ def _beyond_core() -> dict[Any, Any]:
         **{overload: parts for overload, parts in all_decompositions.items() if _is_functional(overload)},
         **{primitive: primitive.impl_aten for primitive in map(_primitive, dir(torch._prims)) if primitive},
         torch.ops.prims.convert_element_type.default: lambda x, dtype: torch.ops.aten._to_copy(x, dtype=dtype),
+        torch.ops.prims.copy_strided.default: _copy_strided,
     }
     return {
         overload: _once(overload, _but_for_halves(decomposition) if overload in _ROUNDED_IN_EAGER else decomposition)
         for overload, decomposition in everything.items()
         if operator_for(str(overload)) is None and overload not in _WHOLE
     }
+
+
+def _copy_strided(x: torch.Tensor, stride: Sequence[int]) -> torch.Tensor:
+    """A copy whose axes lie in memory in the order of dense strides; PyTorch's parts write to memory."""
+    order = sorted(range(x.dim()), key=lambda axis: -stride[axis])
+    places = sorted(range(x.dim()), key=order.__getitem__)
+    return x.permute(order).clone(memory_format=torch.contiguous_format).permute(places)
 
 
 def _is_functional(overload: Any) -> bool:

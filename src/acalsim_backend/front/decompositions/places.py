@@ -45,13 +45,13 @@ def _embedding_bag(
     used = indices != (padding_idx % weight.shape[0] if padding_idx >= 0 else -1)
     sizes = torch.zeros(bags, dtype=torch.int64, device=indices.device).scatter_add(0, bag, used.long())
     rows = weight[indices.long()]
-    if per_sample_weights is not None:
-        rows = rows * per_sample_weights.unsqueeze(-1)
     where = bag.unsqueeze(-1).expand(rows.shape)
     if mode == _MAX:
         output, row = _largest(rows, indices, used, where, bags)
     else:
         wide = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+        if per_sample_weights is not None:
+            wide = wide * per_sample_weights.to(wide.dtype).unsqueeze(-1)
         wide = torch.where(used.unsqueeze(-1), wide, 0)
         output = wide.new_zeros(bags, weight.shape[1]).scatter_add(0, where, wide)
         if mode == _MEAN:
@@ -62,12 +62,19 @@ def _embedding_bag(
 
 
 def _largest(rows: Tensor, indices: Tensor, used: Tensor, where: Tensor, bags: int) -> tuple[Tensor, Tensor]:
-    """The maximum of each bag, 0 of an empty one, and the index of the row where it stands first."""
+    """The maximum of each bag, 0 of an empty one, and the index of the row where it stands first.
+
+    As nothing is larger than NaN, and NaN not larger than anything, a bag's first row alone makes it NaN.
+    """
     count = rows.shape[0]
-    lowest = torch.where(used.unsqueeze(-1), rows, -torch.inf)
+    place = torch.arange(count, device=rows.device)
+    begins = place.new_full((bags,), count).scatter_reduce(0, where[:, 0], torch.where(used, place, count), "amin")
+    is_first = place == begins[where[:, 0]]
+    lowest = torch.where(used.unsqueeze(-1) & (is_first.unsqueeze(-1) | (rows == rows)), rows, -torch.inf)
     output = rows.new_full((bags, rows.shape[1]), -torch.inf).scatter_reduce(0, where, lowest, "amax")
-    there = (lowest == output.gather(0, where)) & used.unsqueeze(-1)
-    number = torch.where(there, torch.arange(count, device=rows.device).unsqueeze(-1), count)
+    largest = output.gather(0, where)
+    there = ((rows == largest) | (is_first.unsqueeze(-1) & (largest != largest))) & used.unsqueeze(-1)
+    number = torch.where(there, place.unsqueeze(-1), count)
     first = number.new_full(output.shape, count).scatter_reduce(0, where, number, "amin")
     empty = torch.zeros(bags, dtype=torch.int64, device=rows.device).scatter_add(0, where[:, 0], used.long()) == 0
     named = torch.cat([indices.long(), indices.new_zeros(1).long()])[first]
@@ -198,9 +205,15 @@ def _grid_sampler_2d(x: Tensor, grid: Tensor, interpolation_mode: int, padding_m
 
 
 def _grid_sampler(x: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool) -> Tensor:
-    """x [N, C, *spatial] at the places of grid [N, *result, rank], whose last axis has the innermost dim first."""
+    """x [N, C, *spatial] at the places of grid [N, *result, rank], whose last axis has the innermost dim first.
+
+    Eager takes NaN for the first place of two dims and for the last of three, and multiplies zeros outside of two dims
+    only.
+    """
+    is_plane = x.dim() == 4
     places = [
-        _in_elements(grid[..., -1 - axis], size, padding_mode, align_corners) for axis, size in enumerate(x.shape[2:])
+        _in_elements(grid[..., -1 - axis], size, padding_mode, align_corners, 0 if is_plane else size - 1)
+        for axis, size in enumerate(x.shape[2:])
     ]
     if interpolation_mode == _NEAREST:
         corners = [([place.round() for place in places], None)]
@@ -209,19 +222,20 @@ def _grid_sampler(x: Tensor, grid: Tensor, interpolation_mode: int, padding_mode
     total = None
     for corner, share in corners:
         part = _picked(x, corner)
-        part = part if share is None else part * share.unsqueeze(-1)
+        if share is not None:
+            part = part * (share if is_plane else torch.where(share == share, share, 0)).unsqueeze(-1)
         total = part if total is None else total + part
     assert total is not None
     return total.to(x.dtype).movedim(-1, 1)
 
 
-def _in_elements(place: Tensor, size: int, padding_mode: int, align_corners: bool) -> Tensor:
-    """A coordinate of -1 to 1 as a place among ``size`` elements."""
+def _in_elements(place: Tensor, size: int, padding_mode: int, align_corners: bool, of_nan: int) -> Tensor:
+    """A coordinate of -1 to 1 as a place among ``size`` elements; what is not outside has one for NaN, too."""
     place = (place + 1) / 2 * (size - 1) if align_corners else ((place + 1) * size - 1) / 2
     if padding_mode == _REFLECTION:
         low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
         place = _reflected(place, low, high - low)
-    return place if padding_mode == _ZEROS else place.clamp(0, size - 1)
+    return place if padding_mode == _ZEROS else torch.where(place == place, place.clamp(0, size - 1), of_nan)
 
 
 def _reflected(place: Tensor, low: float, span: float) -> Tensor:
@@ -251,7 +265,7 @@ def _picked(x: Tensor, corner: Sequence[Tensor]) -> Tensor:
     for place, size in zip(corner, x.shape[2:], strict=True):
         within = (place >= 0) & (place <= size - 1)
         inside = within if inside is None else inside & within
-        indices.append(place.clamp(0, size - 1).long())
+        indices.append(torch.where(within, place, 0).long())
     assert inside is not None
     image = torch.arange(x.shape[0], device=x.device).view(-1, *[1] * (indices[0].dim() - 1))
     found = aten.index(x.movedim(1, -1), [image, *indices])

@@ -8,14 +8,19 @@ from typing import Any
 import torch
 
 
+def _contiguous(like: torch.Tensor) -> torch.Tensor:
+    """Room for draws, whose order depends on its strides."""
+    return torch.empty_like(like, memory_format=torch.contiguous_format)
+
+
 def _normal(mean: Any, std: Any = 1.0, generator: Any = None) -> Any:
     """PyTorch's ``normal``: numbers drawn around 0, then scaled and moved."""
     if generator is not None:
         return NotImplemented
     if not isinstance(std, torch.Tensor):
-        return torch.ops.aten.normal_functional(torch.empty_like(mean), 0, std) + mean
+        return torch.ops.aten.normal_functional(_contiguous(mean), 0, std) + mean
     like = std if not isinstance(mean, torch.Tensor) else torch.add(mean, std)
-    return torch.ops.aten.normal_functional(torch.empty_like(like)) * std + mean
+    return torch.ops.aten.normal_functional(_contiguous(like)) * std + mean
 
 
 def _dropout_of_all(x: torch.Tensor, p: float, train: bool | None) -> Any:
