@@ -79,6 +79,15 @@ def test_is_a_source_with_too_few_elements_for_its_mask_refused() -> None:
         compiled(x, mask, torch.ones(2))
 
 
+@pytest.mark.parametrize("lengths", [[2, 1], [2, 4]])
+def test_are_lengths_refused_that_are_not_those_of_all_rows(lengths: list[int]) -> None:
+    compiled = torch.compile(torch.segment_reduce, backend=ACALSimBackend(mode="simulate"))
+    rows = torch.ones(5)
+    assert compiled(rows, "sum", lengths=torch.tensor([2, 3])).tolist() == [2, 3]
+    with pytest.raises(IndexOutOfRangeError, match="out of range"):
+        compiled(rows, "sum", lengths=torch.tensor(lengths))
+
+
 @pytest.mark.parametrize(("bins", "low", "high"), [(8, 0, 7), (3, -1, 1), (10, 0.1, 0.4)])
 def test_are_elements_counted_as_in_a_histogram(bins: int, low: float, high: float) -> None:
     check(aten.histc.default, torch.randint(-1, 9, (50,)).float(), bins, low, high)

@@ -173,7 +173,10 @@ def _segment_reduce(
     unsafe: bool = False,
     initial: float | None = None,
 ) -> Any:
-    """Rows of data scattered to the number of their segment; those outside of all to places before and behind."""
+    """Rows of data scattered to the number of their segment; those outside of all to places before and behind.
+
+    Lengths that are not those of all rows are an index out of range.
+    """
     given = lengths if offsets is None else offsets
     if given is None or given.dim() != 1 or indices is not None or axis != 0 or data.numel() == 0:
         return NotImplemented
@@ -183,6 +186,8 @@ def _segment_reduce(
     bounds = torch.cat([given.new_zeros(1), given.cumsum(0)]) if offsets is None else given
     count, segments = data.shape[0], bounds.shape[0] - 1
     marks = bounds.new_zeros(count + 1).scatter_add(0, bounds, torch.ones_like(bounds))
+    if offsets is None and not unsafe:
+        marks = marks + bounds.new_zeros(1).index_select(0, bounds[-1:] - count)
     segment = marks[:count].cumsum(0)
     sizes = (bounds[1:] - bounds[:-1]).view(-1, *[1] * (data.dim() - 1))
     start, mode = _STARTS[reduce]
