@@ -172,9 +172,9 @@ def test_is_no_fallback_recommended_where_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match=r"rewrite these lines$"):
         model(torch.rand(4))
     c_code = ACALSimBackend(mode="simulate", build="c", fallback="warn")
-    model = torch.compile(lambda x: torch.special.bessel_j0(x), backend=c_code)
+    model = torch.compile(lambda x: torch.linalg.inv(x), backend=c_code)
     with pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match='build="image"'):
-        model(torch.rand(4))
+        model(torch.rand(4, 4))
 
 
 # --- memory ---

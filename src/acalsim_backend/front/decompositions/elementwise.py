@@ -13,7 +13,7 @@ def _angle(x: torch.Tensor) -> Any:
     if x.is_complex():
         return NotImplemented
     value = x if x.is_floating_point() else x.to(torch.get_default_dtype())
-    return torch.where(value.isnan(), value, torch.where(value < 0, math.pi, 0.0).to(value.dtype))
+    return torch.where(value.isnan(), value, torch.where(value < 0, torch.full_like(value, math.pi), 0.0))
 
 
 def _power_of_truths(x: torch.Tensor, exponent: Any) -> Any:
