@@ -151,8 +151,8 @@ RANKS = {
     "topk": lambda x: x.topk(1).values,
     "cumsum of what is no memory": lambda x: x.permute(7, 5, 3, 1, 0, 2, 4, 6).cumsum(3),
     "cumsum of rank 7": lambda x: x[0].flip(2).cumsum(1) * 2,
-    "bessel_j0 of what is no memory": lambda x: torch.special.bessel_j0(x.permute(7, 5, 3, 1, 0, 2, 4, 6)),
-    "bessel_j0 of rank 7": lambda x: torch.special.bessel_j0(x[0].flip(2)) * 2,
+    "igamma of what is no memory": lambda x: torch.igamma(y := x.permute(7, 5, 3, 1, 0, 2, 4, 6).abs(), y),
+    "igamma of rank 7": lambda x: torch.igamma(y := x[0].flip(2).abs(), y) * 2,
 }
 
 
