@@ -143,7 +143,7 @@ def test_is_a_run_within_a_run_refused() -> None:
     torch.testing.assert_close(other(x), x @ x @ x + (x @ x).softmax(-1), rtol=1e-4, atol=1e-5)
 
 
-RANKS = {
+RANKS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "sum": lambda x: x.sum((0, 2, 4, 6)),
     "amax": lambda x: x.amax((1, 3, 5, 7)),
     "mean of rank 7": lambda x: x[0].mean((1, 3, 5), keepdim=True),
